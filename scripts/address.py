@@ -1,0 +1,102 @@
+"""Database addresses: parsed once, printed without their password."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
+
+from scripts.errors import ToolError, refuse
+
+LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a database is and who connects.
+
+    Parameters
+    ----------
+    parameters : libpq's connection parameters; `repr` hides them, for one is the password
+    source : where the address came from, for messages
+    """
+
+    parameters: dict[str, Any] = field(repr=False)
+    source: str
+
+    @property
+    def host(self) -> str:
+        """The host name; a folder for a Unix socket."""
+        return str(self.parameters.get("host") or self.parameters.get("hostaddr") or "localhost")
+
+    @property
+    def port(self) -> int:
+        """The TCP port."""
+        return int(self.parameters.get("port") or 5432)
+
+    @property
+    def database(self) -> str:
+        """The database's name."""
+        return str(self.parameters.get("dbname") or self.parameters.get("user") or "")
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the host is this machine, by loopback or by a Unix socket."""
+        return self.host in LOCAL_HOSTS or self.host.startswith("/")
+
+    @property
+    def is_pooled(self) -> bool:
+        """Whether the name says that it is Neon's pooler: `-pooler` in the first label."""
+        return self.host.partition(".")[0].endswith("-pooler")
+
+    @property
+    def url(self) -> str:
+        """The address as a URL, without its password."""
+        user = quote(str(self.parameters.get("user") or ""), safe="")
+        host = f"[{self.host}]" if ":" in self.host else quote(self.host, safe="")
+        return f"postgresql://{user + '@' if user else ''}{host}:{self.port}/{quote(self.database, safe='')}"
+
+    def with_(self, **parameters: Any) -> Address:
+        """Return the address with some of its parameters changed."""
+        return Address({**self.parameters, **parameters}, self.source)
+
+
+def parse_address(value: str, source: str) -> Address:
+    """Parse a database URL; libpq's own messages are not passed on, for they may quote a password.
+
+    Parameters
+    ----------
+    value : `postgres://`, `postgresql://` or `postgresql+driver://`, as libpq understands it
+    source : the variable it came from, for messages
+
+    Raises
+    ------
+    ToolError : it is not such a URL (status 2)
+    """
+    malformed = _malformed(source)
+    scheme, separator, rest = value.strip().partition("://")
+    if not separator or scheme.partition("+")[0] not in ("postgres", "postgresql"):
+        raise malformed
+    try:
+        parameters = conninfo_to_dict(f"postgresql://{rest}")
+        address = Address(parameters, source)
+        valid_port = 0 < address.port < 65536
+    except (ProgrammingError, ValueError):
+        raise malformed from None
+    # An unescaped @ or / in a password ends up in the host or the database's name.
+    if not valid_port or not address.database or "@" in address.host + address.database:
+        raise malformed
+    return address
+
+
+def _malformed(source: str) -> ToolError:
+    return refuse(
+        "malformed-url",
+        f"{source} is not a PostgreSQL address",
+        fix="write postgresql://user:password@host:5432/database, with the special characters "
+        "of the password percent-encoded",
+        status=2,
+    )

@@ -1,0 +1,156 @@
+"""Connections of the tools: direct, over TLS where the host is not local, with clear refusals."""
+
+from __future__ import annotations
+
+import re
+
+import psycopg
+from psycopg import sql
+
+from scripts.address import Address
+from scripts.errors import ToolError, refuse
+
+CONNECT_TIMEOUT = 10
+"""Seconds for one attempt to connect."""
+
+
+def connect(
+    address: Address, *, purpose: str, read_only: bool = False, direct: bool = True
+) -> psycopg.Connection:
+    """Connect in autocommit mode, as the tools need it.
+
+    The session sees every row or fails (`row_security = off`), notices within a second that its
+    client is gone, and its `application_name` tells what it is for.
+
+    Parameters
+    ----------
+    address : where to connect and as whom
+    purpose : the command's name, for `application_name`
+    read_only : refuse to write, on the server's side
+    direct : refuse a connection pooler
+
+    Raises
+    ------
+    ToolError : TLS is missing, the host is a pooler, or the server cannot be reached, refuses the
+        role, or has no such database; the password is never part of a message
+    """
+    if direct and address.is_pooled:
+        raise _pooled(address)
+    try:
+        connection = psycopg.connect(
+            **_with_tls(address).parameters,
+            application_name=f"schema-{purpose}",
+            connect_timeout=CONNECT_TIMEOUT,
+            autocommit=True,
+            prepare_threshold=None,
+        )
+    except psycopg.OperationalError as error:
+        raise _unreachable(address, error) from None
+    try:
+        _prepare(connection, read_only=read_only)
+        # A pooler answers the start-up packet itself, with a process number of its own.
+        (pid,) = connection.execute("select pg_backend_pid()").fetchone() or (0,)
+        if direct and pid != connection.info.backend_pid:
+            raise _pooled(address)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _prepare(connection: psycopg.Connection, *, read_only: bool) -> None:
+    settings = {
+        "row_security": "off",
+        "search_path": "public",
+        "client_min_messages": "warning",
+        "client_connection_check_interval": "500ms",
+        "default_transaction_read_only": "on" if read_only else "off",
+    }
+    connection.execute(
+        sql.SQL("; ").join(
+            sql.SQL("set {} = {}").format(sql.Identifier(name), sql.Literal(value))
+            for name, value in settings.items()
+        )
+    )
+
+
+def _with_tls(address: Address) -> Address:
+    if address.is_local:
+        return address
+    mode = address.parameters.get("sslmode")
+    if mode in ("disable", "allow", "prefer"):
+        raise refuse(
+            "tls-required",
+            f"{address.source}: sslmode={mode} would allow an unencrypted connection to "
+            f"{address.host}",
+            fix="use sslmode=verify-full (or leave sslmode out)",
+            status=2,
+        )
+    if mode:
+        return address
+    root = address.parameters.get("sslrootcert", "system")
+    return address.with_(sslmode="verify-full", sslrootcert=root)
+
+
+def _pooled(address: Address) -> ToolError:
+    return refuse(
+        "pooled-address",
+        f"{address.host} is a connection pooler: two clients of a transaction pooler both get "
+        "the same session lock",
+        fix="set MIGRATION_DATABASE_URL to the direct address (at Neon: without -pooler)",
+    )
+
+
+# libpq tells what went wrong at connecting only in words: pattern, code, what happened, way out.
+CONNECT_FAILURES = (
+    (
+        r"password authentication failed",
+        "authentication-failed",
+        "the server refuses the password for {}",
+        "check user and password",
+    ),
+    (
+        r"no password supplied",
+        "authentication-failed",
+        "the server wants a password for {}",
+        "add it to the address, or use a .pgpass file",
+    ),
+    (
+        r"no pg_hba.conf entry|role .* (does not exist|is not permitted)",
+        "authentication-failed",
+        "the server does not let this role in: {}",
+        "check the role, and that it may log in",
+    ),
+    (
+        r"database .* does not exist",
+        "database-missing",
+        "there is no such database: {}",
+        "check the database's name",
+    ),
+    (
+        r"server does not support SSL",
+        "tls-required",
+        "the server offers no TLS: {}",
+        "use a server with TLS",
+    ),
+    (
+        r"certificate",
+        "tls-failed",
+        "the server's certificate is not accepted: {}",
+        "check host name and sslrootcert",
+    ),
+    (
+        r"",
+        "unreachable",
+        "no answer from {}",
+        "check host and port, and that the server runs (local: make up)",
+    ),
+)
+
+
+def _unreachable(address: Address, error: psycopg.OperationalError) -> ToolError:
+    where = f"{address.url} ({address.source})"
+    for pattern, code, message, fix in CONNECT_FAILURES:
+        if re.search(pattern, str(error)):
+            return refuse(code, message.format(where), fix=fix)
+    raise AssertionError("the last pattern matches everything")

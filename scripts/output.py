@@ -1,0 +1,115 @@
+"""How every command speaks: data on stdout, progress on stderr, one JSON form."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from scripts.errors import Finding, ToolError
+
+VERSION = 1
+"""Of the JSON form; raised when a field changes its meaning or goes away."""
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+
+stdout = Console(soft_wrap=True, highlight=False)
+stderr = Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+class Output:
+    """One command's output; `finish` is called once, at its end.
+
+    Parameters
+    ----------
+    command : the command's name, as typed
+    json : print JSON on stdout instead of text
+    stream : JSON comes as one event per line, not as one document
+    """
+
+    def __init__(self, command: str, *, json: bool, stream: bool = False) -> None:
+        self.command = command
+        self.json = json
+        self.stream = stream
+
+    def say(self, text: str) -> None:
+        """Print one line of text for people; nothing under `--json`."""
+        if not self.json:
+            stdout.print(text, markup=False)
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+        """Print a table for people; nothing under `--json`. Numbers are set to the right."""
+        if self.json:
+            return
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for i, column in enumerate(columns):
+            numeric = bool(rows) and all(isinstance(row[i], int | float) for row in rows)
+            table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        for row in rows:
+            table.add_row(*(f"{v:,}" if isinstance(v, int) else str(v) for v in row))
+        stdout.print(table)
+
+    def event(self, event: str, **fields: Any) -> None:
+        """Print one event of a streaming command; nothing without `--json`."""
+        if self.json and self.stream:
+            at = datetime.now(UTC).isoformat(timespec="milliseconds")
+            _write({"v": VERSION, "event": event, "at": at, **fields})
+
+    def finish(
+        self, findings: Sequence[Finding] = (), *, status: int | None = None, **data: Any
+    ) -> None:
+        """Print the findings (and, under `--json`, the document) and end with the exit status.
+
+        Parameters
+        ----------
+        findings : what is wrong; any makes the status 1 unless `status` says otherwise
+        status : the exit status
+        data : further fields of the JSON document
+
+        Raises
+        ------
+        typer.Exit : when the status is not 0
+        """
+        status = (1 if findings else 0) if status is None else status
+        fields = {"ok": not findings, "findings": [f.as_dict() for f in findings], **data}
+        if self.json and self.stream:
+            self.event("error" if findings else "done", **fields)
+        elif self.json:
+            _write({"v": VERSION, "command": self.command, **fields})
+        else:
+            report(findings)
+        if status:
+            raise typer.Exit(status)
+
+
+def report(findings: Sequence[Finding]) -> None:
+    """Print findings for people on stderr: what, where, and what to do."""
+    for finding in findings:
+        place = finding.file or ""
+        if finding.line:
+            place += f":{finding.line}"
+        stderr.print(f"error: {place + ': ' if place else ''}{finding.message}", markup=False)
+        if finding.fix:
+            stderr.print(f"  fix: {finding.fix}", markup=False)
+
+
+@contextmanager
+def command(name: str, *, json: bool = False, stream: bool = False) -> Iterator[Output]:
+    """Give a command its output, and turn a ToolError into lines and the exit status."""
+    out = Output(name, json=json, stream=stream)
+    try:
+        yield out
+    except ToolError as error:
+        out.finish(error.findings, status=error.status)
+
+
+def _write(value: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(value, default=str) + "\n")
+    sys.stdout.flush()
