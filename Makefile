@@ -37,7 +37,7 @@ clean: $(STAMP)  ## Stop the local server and remove its data
 	@$(RUN) clean
 
 test: $(STAMP)  ## Run the tests (under 3 minutes); lists what it skipped and why
-	@$(PYTEST) -m "not soak and not matrix"
+	@$(PYTEST) -m "not soak"
 
 soak: $(STAMP)  ## Run the long tests; SOAK=N sets the counts
 	@SOAK=$(SOAK) $(PYTEST) -m soak

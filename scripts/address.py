@@ -57,7 +57,8 @@ class Address:
         """The address as a URL, without its password."""
         user = quote(str(self.parameters.get("user") or ""), safe="")
         host = f"[{self.host}]" if ":" in self.host else quote(self.host, safe="")
-        return f"postgresql://{user + '@' if user else ''}{host}:{self.port}/{quote(self.database, safe='')}"
+        database = quote(self.database, safe="")
+        return f"postgresql://{user + '@' if user else ''}{host}:{self.port}/{database}"
 
     def with_(self, **parameters: Any) -> Address:
         """Return the address with some of its parameters changed."""

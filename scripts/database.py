@@ -47,7 +47,7 @@ def connect(
     except psycopg.OperationalError as error:
         raise _unreachable(address, error) from None
     try:
-        _prepare(connection, read_only=read_only)
+        set_session(connection, read_only=read_only)
         # A pooler answers the start-up packet itself, with a process number of its own.
         (pid,) = connection.execute("select pg_backend_pid()").fetchone() or (0,)
         if direct and pid != connection.info.backend_pid:
@@ -58,7 +58,8 @@ def connect(
     return connection
 
 
-def _prepare(connection: psycopg.Connection, *, read_only: bool) -> None:
+def set_session(connection: psycopg.Connection, *, read_only: bool = False) -> None:
+    """Set what every session of the tools relies on, in one round trip."""
     settings = {
         "row_security": "off",
         "search_path": "public",
@@ -139,18 +140,18 @@ CONNECT_FAILURES = (
         "the server's certificate is not accepted: {}",
         "check host name and sslrootcert",
     ),
-    (
-        r"",
-        "unreachable",
-        "no answer from {}",
-        "check host and port, and that the server runs (local: make up)",
-    ),
 )
 
 
 def _unreachable(address: Address, error: psycopg.OperationalError) -> ToolError:
+    text = str(error)
     where = f"{address.url} ({address.source})"
     for pattern, code, message, fix in CONNECT_FAILURES:
-        if re.search(pattern, str(error)):
+        if re.search(pattern, text):
             return refuse(code, message.format(where), fix=fix)
-    raise AssertionError("the last pattern matches everything")
+    reason = text.partition("\n")[0].rpartition(": ")[2]
+    return refuse(
+        "unreachable",
+        f"no connection to {where}: {reason}",
+        fix="check host and port, and that the server runs (local: make up)",
+    )

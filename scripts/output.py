@@ -10,8 +10,6 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from scripts.errors import Finding, ToolError
 
@@ -19,9 +17,6 @@ VERSION = 1
 """Of the JSON form; raised when a field changes its meaning or goes away."""
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
-
-stdout = Console(soft_wrap=True, highlight=False)
-stderr = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
 class Output:
@@ -42,19 +37,24 @@ class Output:
     def say(self, text: str) -> None:
         """Print one line of text for people; nothing under `--json`."""
         if not self.json:
-            stdout.print(text, markup=False)
+            print(text, flush=True)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """Print a table for people; nothing under `--json`. Numbers are set to the right."""
         if self.json:
             return
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for i, column in enumerate(columns):
-            numeric = bool(rows) and all(isinstance(row[i], int | float) for row in rows)
-            table.add_column(column, justify="right" if numeric else "left", overflow="fold")
-        for row in rows:
-            table.add_row(*(f"{v:,}" if isinstance(v, int) else str(v) for v in row))
-        stdout.print(table)
+        texts = [columns, *([f"{v:,}" if isinstance(v, int) else str(v) for v in r] for r in rows)]
+        widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+        numeric = [
+            bool(rows) and all(isinstance(v, int | float) for v in column)
+            for column in (zip(*rows, strict=True) if rows else [()] * len(columns))
+        ]
+        for text in texts:
+            cells = [
+                cell.rjust(width) if right else cell.ljust(width)
+                for cell, width, right in zip(text, widths, numeric, strict=True)
+            ]
+            self.say("  ".join(cells).rstrip())
 
     def event(self, event: str, **fields: Any) -> None:
         """Print one event of a streaming command; nothing without `--json`."""
@@ -95,9 +95,9 @@ def report(findings: Sequence[Finding]) -> None:
         place = finding.file or ""
         if finding.line:
             place += f":{finding.line}"
-        stderr.print(f"error: {place + ': ' if place else ''}{finding.message}", markup=False)
+        print(f"error: {place + ': ' if place else ''}{finding.message}", file=sys.stderr)
         if finding.fix:
-            stderr.print(f"  fix: {finding.fix}", markup=False)
+            print(f"  fix: {finding.fix}", file=sys.stderr)
 
 
 @contextmanager

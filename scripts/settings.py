@@ -1,4 +1,4 @@
-"""What the tools are told: the project's table in pyproject.toml, and addresses from the environment."""
+"""What the tools are told: the project's table in pyproject.toml, addresses in the environment."""
 
 from __future__ import annotations
 
@@ -78,7 +78,8 @@ def project() -> Project:
 
 def environment(name: str) -> str | None:
     """Return a variable of the environment, or of `.env` beside pyproject.toml; empty is unset."""
-    return os.environ.get(name) or dotenv_values(ROOT / ".env").get(name) or None
+    value = os.environ[name] if name in os.environ else dotenv_values(ROOT / ".env").get(name)
+    return value or None
 
 
 def configured_address() -> Address | None:

@@ -1,0 +1,1 @@
+drop function set_tenant(text);

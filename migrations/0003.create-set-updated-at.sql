@@ -1,0 +1,16 @@
+create function set_updated_at()
+returns trigger
+language plpgsql
+set search_path = ''
+as $$
+begin
+    new.updated_at := now();
+    return new;
+end
+$$;
+
+comment on function set_updated_at() is
+    'BEFORE UPDATE trigger: stamps updated_at. The trigger''s WHEN decides what is a real change.';
+
+-- A trigger fires without this privilege; nobody has a reason to call the function.
+revoke execute on function set_updated_at() from public;

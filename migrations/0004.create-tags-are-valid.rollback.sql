@@ -1,0 +1,1 @@
+drop function tags_are_valid(text[]);

@@ -1,0 +1,2 @@
+-- data-loss: every account
+drop table "user";

@@ -1,0 +1,2 @@
+-- data-loss: every password hash and every linked provider
+drop table account;

@@ -1,0 +1,2 @@
+-- data-loss: every reset link and mail confirmation that is still open
+drop table verification;

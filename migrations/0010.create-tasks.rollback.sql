@@ -1,0 +1,2 @@
+-- data-loss: every task
+drop table tasks;

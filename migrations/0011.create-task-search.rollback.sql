@@ -1,0 +1,8 @@
+-- Nothing is lost: every row follows from its task.
+drop trigger tasks_update_task_search on tasks;
+
+drop trigger tasks_insert_task_search on tasks;
+
+drop function set_task_search();
+
+drop table task_search;

@@ -1,0 +1,2 @@
+-- data-loss: every conversation
+drop table conversations;

@@ -1,0 +1,4 @@
+-- data-loss: every message
+drop table messages;
+
+drop function touch_conversation();

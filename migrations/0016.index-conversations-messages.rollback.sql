@@ -1,0 +1,3 @@
+drop index messages_user_id_conversation_id_id_idx;
+
+drop index conversations_user_id_updated_at_id_idx;

@@ -1,0 +1,138 @@
+"""Commands that run migrations, or print what would run: plan, migrate, rollback."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import psycopg
+import typer
+
+from scripts.cli.migrations import reading
+from scripts.database import connect
+from scripts.errors import refuse
+from scripts.output import JsonOption, Output, command
+from scripts.runner import seal as sealing
+from scripts.runner.lock import describe
+from scripts.runner.run import LOCK_WAIT, Emit
+from scripts.runner.run import migrate as run_migrate
+from scripts.runner.run import rollback as run_rollback
+from scripts.runner.state import read_state
+from scripts.runner.statements import check_statements
+from scripts.settings import project
+from scripts.target import is_local_server, owner_address
+
+app = typer.Typer()
+
+ToOption = Annotated[
+    str | None, typer.Option("--to", metavar="ID", help="A migration's id or number.")
+]
+WaitOption = Annotated[
+    float, typer.Option("--lock-wait", min=0, max=3600, help="Seconds to wait for another run.")
+]
+
+
+@app.command()
+def plan(to: ToOption = None, json: JsonOption = False) -> None:
+    """Print the SQL that `migrate` would run, in order. Changes nothing."""
+    with command("plan", json=json) as out, reading("plan") as (_, state):
+        pending = state.pending_until(to)
+        for migration in pending:
+            check_statements(migration, migration.forward)
+        findings = state.findings()
+        documents = [
+            {
+                "id": migration.id,
+                "file": project().relative(migration.forward.path),
+                "transactional": migration.transactional,
+                "sql": migration.forward.text,
+            }
+            for migration in pending
+        ]
+        for document in documents:
+            out.say(f"-- {document['file']}\n\n{str(document['sql']).strip()}\n")
+        if not pending:
+            out.say("-- nothing to do: every migration is applied")
+        out.finish(findings, pending=documents)
+
+
+@app.command()
+def migrate(
+    to: ToOption = None, lock_wait: WaitOption = LOCK_WAIT, json: JsonOption = False
+) -> None:
+    """Apply what is pending, each file in one transaction with its record."""
+    with command("migrate", json=json, stream=True) as out:
+        address = owner_address()
+        local = is_local_server(address)
+        with connect(address, purpose="migrate") as connection:
+            if local:
+                seal_unapplied(connection, out)
+            applied = run_migrate(
+                connection,
+                project().migrations,
+                roles=project().roles,
+                target=to,
+                check_seal=not local,
+                lock_wait=lock_wait,
+                emit=narrator(out),
+            )
+        if not applied:
+            out.say("nothing to do: every migration is applied")
+        out.finish(applied=applied)
+
+
+@app.command()
+def rollback(
+    to: ToOption = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="How many to undo; 1 without --to.")
+    ] = None,
+    accept_data_loss: Annotated[
+        bool, typer.Option(help="Go on where a rollback cannot restore rows.")
+    ] = False,
+    lock_wait: WaitOption = LOCK_WAIT,
+    json: JsonOption = False,
+) -> None:
+    """Undo the newest migration, the newest N, or all after ID (0000: all)."""
+    with command("rollback", json=json, stream=True) as out:
+        if to and steps:
+            raise refuse("usage", "--to and --steps exclude each other", status=2)
+        address = owner_address()
+        local = is_local_server(address)
+        with connect(address, purpose="rollback") as connection:
+            reverted = run_rollback(
+                connection,
+                project().migrations,
+                target=to,
+                steps=steps or 1,
+                accept_data_loss=accept_data_loss or local,
+                check_seal=not local,
+                lock_wait=lock_wait,
+                emit=narrator(out),
+            )
+        if not reverted:
+            out.say("nothing to do: no migration is applied after that")
+        out.finish(reverted=reverted)
+
+
+def seal_unapplied(connection: psycopg.Connection, out: Output) -> None:
+    """Seal by itself, as `up` and `migrate` do on the local server."""
+    state = read_state(connection, project().migrations)
+    findings = state.findings()
+    if not findings:  # otherwise the run that follows tells what is wrong
+        for id_ in sealing.seal(state.migrations, state.folder, state.applied):
+            out.say(f"sealed {id_}")
+
+
+def narrator(out: Output) -> Emit:
+    """Return what tells a run's events: JSON events, or lines for people."""
+
+    def emit(event: str, **fields: object) -> None:
+        out.event(event, **fields)
+        if event == "waiting":
+            out.say(f"waiting for {fields['for']}: {describe(fields['holder'])}")  # type: ignore[arg-type]
+        elif event == "data-loss":
+            out.say(f"{fields['id']} cannot bring back {fields['message']}")
+        elif event in ("applied", "reverted"):
+            out.say(f"{event} {fields['id']}  {fields['ms']} ms")
+
+    return emit

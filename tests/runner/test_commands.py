@@ -1,0 +1,312 @@
+"""The migration commands as a user runs them: what is printed, the exit status, what survives."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from scripts.address import Address
+from scripts.database import connect
+from scripts.runner.ledger import read_applied
+from scripts.settings import ROOT
+from tests.support.commands import run, run_json
+from tests.support.pgbouncer import pgbouncer
+
+A = ("create table a (id int primary key)", "-- data-loss: the rows of a\ndrop table a")
+B = ("create table b (id int primary key)", "drop table b")
+SLOW = "create table slow (id int primary key);\nselect pg_sleep(60);\ncreate table late ()"
+
+TABLE = """
+[tool.schema]
+migrations = "migrations"
+snapshot = "schema.sql"
+roles = "roles.sql"
+mirrors = "none:metadata"
+tenant_column = "owner_id"
+context_function = "set_owner"
+application_role = "nobody_app"
+local_database = "shop"
+local_owner = "todo_owner"
+"""
+
+
+class Checkout:
+    """A project of its own with the tools copied into it, and a database for it."""
+
+    def __init__(self, folder: Path, address: Address) -> None:
+        self.folder, self.address = folder, address
+        self.migrations = folder / "migrations"
+        self.migrations.mkdir()
+        shutil.copytree(ROOT / "scripts", folder / "scripts")
+        (folder / "pyproject.toml").write_text(TABLE)
+        (folder / "roles.sql").write_text("select 1")
+        # As a database that is not the local server's, with all that is refused there.
+        self.environment = {
+            "MIGRATION_DATABASE_URL": address.url,
+            "SCHEMA_LOCAL_DIR": str(folder / "no-server"),
+        }
+
+    def write(self, files: dict[str, tuple[str, str] | str], *, seal: bool = True) -> None:
+        for id_, content in files.items():
+            forward, rollback = content if isinstance(content, tuple) else (content, "select 1")
+            (self.migrations / f"{id_}.sql").write_text(forward)
+            (self.migrations / f"{id_}.rollback.sql").write_text(rollback)
+        if seal:
+            assert self.run("seal").returncode == 0
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return run(*arguments, cwd=self.folder, **self.environment)
+
+    def json(self, *arguments: str) -> Any:
+        return run_json(*arguments, cwd=self.folder, **self.environment)
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "scripts", *arguments],
+            cwd=self.folder,
+            env={**os.environ, **self.environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def tables(self) -> set[str]:
+        with connect(self.address, purpose="test") as connection:
+            query = "select tablename from pg_tables where schemaname = 'public'"
+            names = {name for (name,) in connection.execute(query)}
+        return {name for name in names if "yoyo" not in name and name != "migration_history"}
+
+    def applied(self) -> list[str]:
+        with connect(self.address, purpose="test") as connection:
+            return list(read_applied(connection))
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, scratch: Address) -> Checkout:
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    return Checkout(folder, scratch)
+
+
+@pytest.fixture
+def watcher(scratch: Address) -> Iterator[psycopg.Connection[Any]]:
+    with connect(scratch, purpose="watcher") as connection:
+        yield connection
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 20) -> Any:
+    end = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.02)
+    return value
+
+
+def sleeping(watcher: psycopg.Connection[Any]) -> Any:
+    return watcher.execute(
+        "select pid from pg_stat_activity where query like 'select pg_sleep%' and state = 'active'"
+    ).fetchone()
+
+
+@pytest.mark.row("R10")
+def test_plan_prints_the_exact_sql_in_order_and_changes_nothing(checkout: Checkout) -> None:
+    checkout.write({"0001.a-a": A, "0002.b-b": B})
+    done = checkout.run("plan")
+    assert done.returncode == 0
+    assert done.stdout == (
+        f"-- migrations/0001.a-a.sql\n\n{A[0]}\n\n-- migrations/0002.b-b.sql\n\n{B[0]}\n\n"
+    )
+    document = checkout.json("plan", "--to", "0001")
+    assert document["pending"] == [
+        {
+            "id": "0001.a-a",
+            "file": "migrations/0001.a-a.sql",
+            "transactional": True,
+            "sql": A[0],
+        }
+    ]
+    with connect(checkout.address, purpose="test") as connection:
+        query = "select count(*) from pg_tables where schemaname = 'public'"
+        assert connection.execute(query).fetchone() == (0,)
+
+
+@pytest.mark.row("R9", "R10")
+def test_migrate_tells_each_file_with_its_time(checkout: Checkout) -> None:
+    checkout.write({"0001.a-a": A, "0002.b-b": B})
+    done = checkout.run("migrate")
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert [(line[0], line[1], line[3]) for line in lines] == [
+        ("applied", "0001.a-a", "ms"),
+        ("applied", "0002.b-b", "ms"),
+    ]
+    again = checkout.run("migrate")
+    assert (again.returncode, again.stdout) == (0, "nothing to do: every migration is applied\n")
+
+
+def test_migrate_and_rollback_give_one_event_a_line(checkout: Checkout) -> None:
+    checkout.write({"0001.a-a": A, "0002.b-b": B})
+
+    def events(*arguments: str) -> list[Any]:
+        return [json.loads(line) for line in checkout.run(*arguments, "--json").stdout.splitlines()]
+
+    up = events("migrate")
+    assert [event["event"] for event in up] == [*(["applying", "applied"] * 2), "done"]
+    assert all(event["v"] == 1 and event["at"] for event in up)
+    assert up[-1]["applied"] == ["0001.a-a", "0002.b-b"]
+    refused = events("rollback", "--to", "0000")
+    assert [event["event"] for event in refused] == ["error"]
+    assert refused[0]["findings"][0]["code"] == "data-loss"
+    down = events("rollback", "--to", "0000", "--accept-data-loss")
+    assert [event["event"] for event in down if event["event"] != "reverting"] == [
+        "reverted",
+        "data-loss",
+        "reverted",
+        "done",
+    ]
+
+
+@pytest.mark.row("R10")
+def test_status_tells_applied_pending_and_the_exit_status(checkout: Checkout) -> None:
+    checkout.write({"0001.a-a": A, "0002.b-b": B})
+    checkout.run("migrate", "--to", "0001")
+    document = checkout.json("status")
+    assert document["ok"] is True
+    assert [row["id"] for row in document["applied"]] == ["0001.a-a"]
+    assert document["pending"] == ["0002.b-b"]
+    assert checkout.run("status").returncode == 0
+    assert checkout.run("status", "--check").returncode == 3
+    (checkout.migrations / "0001.a-a.sql").write_text("select 2")
+    assert checkout.run("status", "--check").returncode == 1
+    assert "edited" in [f["code"] for f in checkout.json("status")["findings"]]
+
+
+@pytest.mark.row("R10")
+def test_history_tells_who_did_what_from_where(checkout: Checkout) -> None:
+    checkout.write({"0001.a-a": A})
+    checkout.run("migrate")
+    (entry,) = checkout.json("history")["entries"]
+    assert (entry["operation"], entry["migration_id"]) == ("apply", "0001.a-a")
+    assert entry["application"] == "schema-migrate"
+    assert entry["git_commit"] is None  # this project is no checkout of git
+    assert "0001.a-a" in checkout.run("history").stdout
+
+
+@pytest.mark.row("R10")
+def test_new_then_plan_leads_from_a_name_to_a_migration(checkout: Checkout) -> None:
+    checkout.write({"0001.a-a": A})
+    assert checkout.json("new", "add-b")["files"] == [
+        "migrations/0002.add-b.sql",
+        "migrations/0002.add-b.rollback.sql",
+    ]
+    done = checkout.run("plan")
+    assert done.returncode == 1
+    assert "migrations/0002.add-b.sql: holds no statement" in done.stderr
+    assert checkout.run("new", "Nonsense").returncode == 2
+
+
+def test_an_error_is_shown_with_its_line(checkout: Checkout) -> None:
+    broken = "create table b ();\n\nalter table b drop column c;"
+    checkout.write({"0001.a-a": A, "0002.b-b": broken})
+    done = checkout.run("migrate")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[:2] == [
+        "error: migrations/0002.b-b.sql:3: column 1: "
+        'column "c" of relation "b" does not exist (42703)',
+        "    alter table b drop column c;",
+    ]
+    assert done.stderr.splitlines()[-1].startswith("  fix: ")
+    assert checkout.tables() == {"a"}
+
+
+@pytest.mark.row("R9")
+def test_a_second_migrate_waits_for_the_first(
+    checkout: Checkout, watcher: psycopg.Connection[Any]
+) -> None:
+    checkout.write({"0001.a-a": SLOW.replace("60", "3")})
+    with checkout.start("migrate") as first:
+        wait_for(lambda: sleeping(watcher))
+        impatient = checkout.run("migrate", "--lock-wait", "0")
+        second = checkout.run("migrate")
+    assert impatient.returncode == 1
+    assert "another run holds the migration lock: process" in impatient.stderr
+    assert "schema-migrate" in impatient.stderr
+    assert first.returncode == 0
+    assert second.returncode == 0
+    assert second.stdout.splitlines()[-1] == "nothing to do: every migration is applied"
+    assert checkout.applied() == ["0001.a-a"]
+
+
+@pytest.mark.row("R9")
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_stopped_in_a_file_leaves_nothing_of_it(
+    checkout: Checkout, watcher: psycopg.Connection[Any], how: signal.Signals
+) -> None:
+    checkout.write({"0001.a-a": A, "0002.b-b": SLOW})
+    with checkout.start("migrate") as process:
+        wait_for(lambda: sleeping(watcher))
+        process.send_signal(how)
+        _, errors = process.communicate(timeout=20)
+    if how == signal.SIGINT:
+        assert process.returncode == 130
+        assert "Traceback" not in errors
+    killed = time.monotonic()
+    free = "select count(*) = 0 from pg_locks where locktype = 'advisory'"
+    wait_for(lambda: watcher.execute(free).fetchone() == (True,), seconds=10)
+    print(f"the lock went {time.monotonic() - killed:.2f} s after {how.name}")
+    assert checkout.tables() == {"a"}
+    assert checkout.applied() == ["0001.a-a"]
+    checkout.write({"0002.b-b": B})
+    assert checkout.run("migrate").returncode == 0
+    assert checkout.tables() == {"a", "b"}
+
+
+def test_a_server_that_goes_away_is_told_and_nothing_is_half_applied(
+    checkout: Checkout, watcher: psycopg.Connection[Any]
+) -> None:
+    checkout.write({"0001.a-a": SLOW})
+    with checkout.start("migrate") as process:
+        (pid,) = wait_for(lambda: sleeping(watcher))
+        watcher.execute("select pg_terminate_backend(%s)", [pid])
+        _, errors = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert errors.startswith("error: migrations/0001.a-a.sql:2:")
+    assert "Traceback" not in errors
+    assert checkout.tables() == set()
+
+
+@pytest.mark.row("R9")
+def test_a_pooler_is_refused(checkout: Checkout, scratch: Address) -> None:
+    checkout.write({"0001.a-a": A})
+    with pgbouncer(scratch) as pooled:
+        done = run(
+            "migrate",
+            cwd=checkout.folder,
+            **{**checkout.environment, "MIGRATION_DATABASE_URL": pooled.url},
+        )
+    assert done.returncode == 1
+    assert "is a connection pooler" in done.stderr
+    assert checkout.tables() == set()
+
+
+def test_without_the_tools_libraries_the_way_out_is_told(checkout: Checkout) -> None:
+    done = subprocess.run(
+        ["/usr/bin/env", "python3", "-S", "-m", "scripts", "status"],
+        cwd=checkout.folder,
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr == "error: the tools are not installed\n  fix: make setup\n"

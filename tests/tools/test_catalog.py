@@ -1,0 +1,203 @@
+"""Reading catalogs and comparing them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from scripts.address import Address
+from scripts.catalog.canonical import same_definition
+from scripts.catalog.diff import diff
+from scripts.catalog.model import BOOKKEEPING
+from scripts.catalog.read import read_catalog
+from scripts.database import connect
+from scripts.scratch import scratch_database
+from scripts.server import LocalServer
+
+AWKWARD = Path(__file__).with_name("awkward.sql").read_text("utf-8")
+CHANGES = Path(__file__).with_name("changes.sql").read_text("utf-8").strip().split("\n\n")[1:]
+
+
+@pytest.fixture(scope="module")
+def loaded(server: LocalServer) -> Iterator[Address]:
+    """A database with the awkward schema, for tests that leave it as it is."""
+    with scratch_database(server) as address:
+        with connect(address, purpose="test") as connection:
+            connection.execute(AWKWARD)
+        yield address
+
+
+@pytest.fixture
+def awkward(loaded: Address) -> Iterator[psycopg.Connection]:
+    """A session on the awkward schema whose changes are undone."""
+    with (
+        connect(loaded, purpose="test") as connection,
+        connection.transaction(force_rollback=True),
+    ):
+        yield connection
+
+
+def differences(connection: psycopg.Connection, change: str) -> list[str]:
+    before = read_catalog(connection)
+    connection.execute(change.encode())
+    return [str(difference) for difference in diff(before, read_catalog(connection))]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.partition("\n")[0])
+def test_a_change_is_told_by_object_attribute_expected_and_found(
+    awkward: psycopg.Connection, change: str
+) -> None:
+    expected = [line[4:] for line in change.splitlines() if line.startswith("--> ")]
+    assert differences(awkward, change) == expected
+
+
+def test_a_change_that_is_taken_back_is_no_difference(awkward: psycopg.Connection) -> None:
+    assert differences(awkward, "alter table cyc_a add c text; alter table cyc_a drop c") == []
+
+
+def test_of_a_missing_table_nothing_else_is_told(awkward: psycopg.Connection) -> None:
+    dropped = "drop table after_defaults"
+    assert differences(awkward, dropped) == ["table public.after_defaults: expected, not found"]
+
+
+def test_another_order_of_columns_is_a_difference_of_the_table(
+    awkward: psycopg.Connection,
+) -> None:
+    awkward.execute("alter table borrows add b integer, add c integer")
+    before = read_catalog(awkward)
+    awkward.execute("alter table borrows drop b; alter table borrows add b integer")
+    assert [str(difference) for difference in diff(before, read_catalog(awkward))] == [
+        "table public.borrows: order of columns: expected id, b, c, found id, c, b"
+    ]
+
+
+def test_a_dropped_column_does_not_change_the_order_of_the_others(
+    awkward: psycopg.Connection,
+) -> None:
+    awkward.execute("alter table borrows add b integer, add c integer")
+    assert differences(awkward, "alter table borrows drop b") == [
+        "column public.borrows.b: expected, not found"
+    ]
+
+
+def test_an_invalid_index_is_read_as_such(server: LocalServer, scratch: Address) -> None:
+    with connect(scratch, purpose="test") as connection:
+        connection.execute("create table t (a integer); insert into t values (1), (1)")
+        with pytest.raises(psycopg.errors.UniqueViolation):
+            connection.execute("create unique index concurrently t_a on t (a)")
+        assert read_catalog(connection)["index", "public.t_a"].attributes["valid"] is False
+
+
+def test_bookkeeping_is_left_out_with_all_that_belongs_to_it(awkward: psycopg.Connection) -> None:
+    for table in BOOKKEEPING:
+        awkward.execute(
+            f"""
+            create table {table} (id bigint generated always as identity primary key, n serial);
+            create index on {table} (n);
+            comment on table {table} is 'kept';
+            comment on column {table}.n is 'kept';
+            grant select on {table} to snap_ro;
+            alter table {table} enable row level security;
+            create policy p on {table} using (true);
+            create trigger t before update on {table} for each row execute function touch();
+            create statistics {table}_statistics on id, n from {table}
+            """.encode()
+        )
+    without = differences(awkward, "; ".join(f"drop table {table}" for table in BOOKKEEPING))
+    assert without == []
+
+
+def test_a_table_of_another_schema_is_no_bookkeeping(awkward: psycopg.Connection) -> None:
+    assert differences(awkward, 'create table "Weird Schema".yoyo_lock ()') == [
+        'table "Weird Schema".yoyo_lock: found, not expected'
+    ]
+
+
+def test_of_an_extension_only_itself_is_read(awkward: psycopg.Connection) -> None:
+    names = [name for kind, name in read_catalog(awkward) if "citext" in name]
+    assert names == ["citext"]
+
+
+def test_the_sessions_settings_neither_matter_nor_change(loaded: Address) -> None:
+    with connect(loaded, purpose="test") as connection:
+        plain = read_catalog(connection)
+        connection.execute(
+            """
+            set search_path = "Weird Schema", public; set datestyle = 'german';
+            set timezone = 'Asia/Tokyo'; set intervalstyle = 'iso_8601';
+            set quote_all_identifiers = on; set bytea_output = 'escape'
+            """
+        )
+        assert read_catalog(connection) == plain
+        setting = connection.execute("show timezone").fetchone()
+        assert setting == ("Asia/Tokyo",)
+
+
+def test_a_read_only_session_is_enough(loaded: Address) -> None:
+    with connect(loaded, purpose="test", read_only=True) as connection:
+        assert read_catalog(connection)
+
+
+def test_the_owner_does_not_matter(server: LocalServer, loaded: Address, scratch: Address) -> None:
+    with connect(loaded, purpose="test") as connection:
+        expected = read_catalog(connection)
+    with connect(server.superuser.with_(dbname=scratch.database), purpose="test") as connection:
+        connection.execute(AWKWARD)
+        # The schema public, too, is another's there.
+        assert diff(expected, read_catalog(connection)) == []
+
+
+def test_the_number_of_queries_does_not_grow_with_the_number_of_tables(
+    scratch: Address, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queries = []
+    execute = psycopg.Cursor.execute
+
+    def count(self: psycopg.Cursor, query: Any, *arguments: Any, **options: Any) -> psycopg.Cursor:
+        queries.append(query)
+        return execute(self, query, *arguments, **options)
+
+    with connect(scratch, purpose="test") as connection:
+        for i in range(50):
+            connection.execute(f"create table t{i} (id integer primary key)".encode())
+        monkeypatch.setattr(psycopg.Cursor, "execute", count)
+        assert len(read_catalog(connection)) > 150
+    assert len(queries) == 2
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        (
+            "CHECK ((((a > 1) OR (b > 1)) OR (c > 1)))",
+            "CHECK (((a > 1) OR (b > 1) OR (c > 1)))",
+            True,
+        ),
+        (
+            "CHECK (((a)::text = ANY ((ARRAY['x'::varchar, 'y'::varchar])::text[])))",
+            "CHECK (((a)::text = ANY (ARRAY[('x'::varchar)::text, ('y'::varchar)::text])))",
+            True,
+        ),
+        (
+            "CREATE INDEX i ON t (a) WHERE (b = ANY ((ARRAY['x'::varchar])::text[]))",
+            "CREATE INDEX i ON t (a) WHERE (b = ANY (ARRAY[('x'::varchar)::text]))",
+            True,
+        ),
+        ("(a * 2) stored", "((a * 2)) stored", True),
+        ("(a * 2) stored", "(a * 3) stored", False),
+        (
+            "CHECK (((a > 1) OR (b > 1)) AND (c > 1))",
+            "CHECK ((a > 1) OR ((b > 1) AND (c > 1)))",
+            False,
+        ),
+        ("CHECK ((a > 1))", "CHECK ((a > 1)) NO INHERIT", False),
+        ("'x'::text", "' x'::text", False),
+        ("no sql at all", "no  sql at all", False),
+    ],
+)
+def test_two_ways_of_printing_are_one_definition(one: str, other: str, same: bool) -> None:
+    assert same_definition(one, other) is same

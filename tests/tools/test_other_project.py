@@ -1,0 +1,188 @@
+"""The tools know nothing of this project: another team's schema has all of them."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from scripts.runner.files import read_migrations
+from scripts.settings import ROOT, project
+from tests.support.commands import run, run_json
+
+SHOP = {
+    "pyproject.toml": """
+[tool.schema]
+migrations = "db/changes"
+snapshot = "db/structure.sql"
+roles = "db/roles.sql"
+mirrors = "shop_models:metadata"
+tenant_column = "shop_id"
+context_function = "enter_shop"
+application_role = "shop_app"
+local_database = "shop"
+local_owner = "shop_owner"
+""",
+    "db/roles.sql": """
+do $$ begin
+    if not exists (select from pg_roles where rolname = 'shop_app') then
+        create role shop_app nologin;
+    end if;
+end $$;
+""",
+    "db/changes/0001.create-orders.sql": """
+create table orders (
+    shop_id bigint not null,
+    id bigint not null generated always as identity,
+    note text,
+    constraint orders_pkey primary key (shop_id, id)
+);
+grant select, insert on orders to shop_app;
+""",
+    "db/changes/0001.create-orders.rollback.sql": "drop table orders;\n",
+    "shop_models.py": """
+from sqlalchemy import BigInteger, Column, MetaData, Table, Text
+metadata = MetaData()
+Table(
+    "orders", metadata,
+    Column("shop_id", BigInteger, primary_key=True),
+    Column("id", BigInteger, primary_key=True),
+    Column("note", Text),
+)
+""",
+}
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Another team's checkout, with a local server of its own, up."""
+    folder = tmp_path_factory.mktemp("shop")
+    shutil.copytree(ROOT / "scripts", folder / "scripts")
+    for name, text in SHOP.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("SCHEMA_LOCAL_DIR", str(folder / ".local"))
+        environment.setenv("MIGRATION_DATABASE_URL", "")
+        environment.setenv("DATABASE_URL", "")
+        try:
+            assert run("up", cwd=folder).returncode == 1  # no snapshot yet
+            assert run("render", cwd=folder).returncode == 0
+            yield folder
+        finally:
+            assert run("clean", cwd=folder).returncode == 0
+    assert not (folder / ".local").exists()
+
+
+@pytest.mark.row("R26")
+def test_up_makes_proves_and_prints_what_is_there(shop: Path) -> None:
+    document = run_json("up", cwd=shop)
+    assert document["ok"] is True
+    assert [table["table"] for table in document["tables"]] == ["orders"]
+    addresses = document["addresses"]
+    with psycopg.connect(addresses["owner"]) as connection:
+        connection.execute("insert into orders (shop_id) values (1)")
+    with psycopg.connect(addresses["application"]) as connection:
+        assert connection.execute("select count(*) from orders").fetchone() == (1,)
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute("delete from orders")
+
+
+@pytest.mark.row("R26")
+def test_url_ends_with_the_address_alone(shop: Path) -> None:
+    done = run("url", "--role", "shop_app", cwd=shop)
+    address = done.stdout.splitlines()[-1]
+    assert re.fullmatch(r"postgresql://shop_app@127\.0\.0\.1:\d+/shop", address)
+    unknown = run("url", "--role", "nobody_here", cwd=shop)
+    assert unknown.returncode == 1
+    assert "does not let this role in" in unknown.stderr
+
+
+@pytest.mark.row("R9", "R11")
+def test_a_migration_from_its_name_to_the_proof(shop: Path) -> None:
+    run("new", "add-orders-total", cwd=shop)
+    (shop / "db/changes/0002.add-orders-total.sql").write_text(
+        "alter table orders add column total numeric;\n"
+    )
+    (shop / "db/changes/0002.add-orders-total.rollback.sql").write_text(
+        "-- data-loss: every total\nalter table orders drop column total;\n"
+    )
+    assert run("migrate", cwd=shop).returncode == 0
+    findings = run_json("verify", cwd=shop)["findings"]
+    assert [finding["code"] for finding in findings] == ["stale-snapshot"]
+    assert run("render", "--check", cwd=shop).returncode == 1
+    assert run("render", cwd=shop).returncode == 0
+    findings = run_json("verify", cwd=shop)["findings"]
+    assert [(finding["code"], finding["object"]) for finding in findings] == [
+        ("mirror", "orders.total")
+    ]
+    lossy = run("rollback", "--steps", "1", cwd=shop)  # on the local server it says what went
+    assert lossy.returncode == 0
+    assert "cannot bring back every total" in lossy.stdout
+    for path in (shop / "db/changes").glob("0002*"):
+        path.unlink()
+    assert run("seal", cwd=shop).returncode == 0
+    assert run("render", cwd=shop).returncode == 0
+    assert run("verify", cwd=shop).returncode == 0
+
+
+@pytest.mark.row("R11")
+def test_verify_finds_what_was_done_by_hand(shop: Path) -> None:
+    address = run("url", cwd=shop).stdout.splitlines()[-1]
+    with psycopg.connect(address, autocommit=True) as connection:
+        connection.execute("alter table orders add constraint a check (id > 0) not valid")
+        connection.execute("grant delete on orders to shop_app")
+        document = run_json("verify", cwd=shop)
+        connection.execute("alter table orders drop constraint a")
+        connection.execute("revoke delete on orders from shop_app")
+    assert document["ok"] is False
+    failed = [check["check"] for check in document["checks"] if not check["ok"]]
+    assert failed == ["constraints", "catalog"]
+    codes = [finding["code"] for finding in document["findings"]]
+    assert codes == ["unvalidated-constraint", "drift", "drift"]
+    assert run("verify", cwd=shop).returncode == 0
+
+
+@pytest.mark.row("R10", "R26")
+def test_down_keeps_the_data_and_reset_empties_it(shop: Path) -> None:
+    run("up", cwd=shop)
+    address = run("url", cwd=shop).stdout.splitlines()[-1]
+
+    def count() -> int:
+        with psycopg.connect(address) as connection:
+            row = connection.execute("select count(*) from orders").fetchone()
+            assert row
+            return int(row[0])
+
+    with psycopg.connect(address) as connection:
+        connection.execute("insert into orders (shop_id) values (2)")
+    before = count()
+    assert run("down", cwd=shop).stdout.startswith("stopped")
+    assert run("down", cwd=shop).stdout.startswith("it was not running")
+    assert run("status", cwd=shop).returncode == 2
+    assert run("up", cwd=shop).returncode == 0
+    assert count() == before > 0
+    assert run("reset", cwd=shop).returncode == 0
+    assert count() == 0
+
+
+def test_the_tools_name_no_table_of_this_project() -> None:
+    tables = {
+        match
+        for migration in read_migrations(project().migrations)
+        for match in re.findall(r'create table "?(\w+)"?', migration.forward.text)
+    } - {"user", "session", "account", "verification", "messages"}  # words of their own, too
+    assert {"tasks", "conversations"} <= tables
+    pattern = re.compile(rf"\b({'|'.join(tables)}|todo)\b")
+    guilty = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+        for path in sorted((ROOT / "scripts").rglob("*.py"))
+        if "workload" not in path.parts[len(ROOT.parts) :] and path.name != "workload.py"
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if pattern.search(line)
+    ]
+    assert guilty == []

@@ -1,0 +1,512 @@
+"""The local server: started, found again after every accident, and removed without a trace."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import stat
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+import timeit
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg
+import pytest
+
+from scripts.address import Address, parse_address
+from scripts.binaries import can_reach, embedded_binaries, service_account
+from scripts.errors import ToolError
+from scripts.scratch import scratch_database
+from scripts.server import LocalServer
+from scripts.server_folder import OUTSIDE, ServerFolder
+from scripts.settings import ROOT, project
+from tests.support.postgres import MissingBinariesError, binaries
+
+FAST = {"fsync": "off", "max_connections": "20", "shared_buffers": "16MB"}
+MEMORY = Path("/dev/shm")  # noqa: S108
+START = """
+import sys
+from pathlib import Path
+from scripts.server import LocalServer
+print(LocalServer(Path(sys.argv[1])).start())
+"""
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives processes other users")
+
+
+@contextmanager
+def enterable_folder() -> Iterator[Path]:
+    """A folder that every user can enter, unlike tmp_path; in memory, for initdb writes a lot."""
+    has_room = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 2**30
+    folder = Path(tempfile.mkdtemp(prefix="schema-test-", dir=MEMORY if has_room else None))
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with enterable_folder() as folder:
+        yield folder
+
+
+@pytest.fixture
+def make() -> Iterator[Callable[..., LocalServer]]:
+    """A function that gives a server; all are removed at the end."""
+    servers: list[LocalServer] = []
+
+    def make(folder: Path, binaries: Path | None = None) -> LocalServer:
+        servers.append(LocalServer(folder, binaries, FAST))
+        return servers[-1]
+
+    yield make
+    for server in servers:
+        server.remove()
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[tuple[LocalServer, Path]]:
+    with enterable_folder() as folder:
+        server = LocalServer(folder / "local", settings=FAST)
+        yield server, folder / "local"
+        server.remove()
+
+
+@pytest.fixture
+def server(shared: tuple[LocalServer, Path]) -> LocalServer:
+    """A running server with a new database `todo`; shared by the tests that can start it again."""
+    server, _ = shared
+    server.start()
+    server.recreate_database("todo", "owner")
+    return server
+
+
+@pytest.fixture
+def local(shared: tuple[LocalServer, Path]) -> Path:
+    """The folder of `server`."""
+    return shared[1]
+
+
+def sessions(address: Address) -> psycopg.Connection:
+    return psycopg.connect(**address.parameters, autocommit=True, connect_timeout=5)
+
+
+def ask(address: Address, query: str) -> tuple[object, ...]:
+    with sessions(address) as connection:
+        row = connection.execute(query).fetchone()
+        assert row is not None
+        return row
+
+
+def write(address: Address, statement: str) -> None:
+    with sessions(address) as connection:
+        connection.execute(statement)
+
+
+def server_process(server: LocalServer) -> psutil.Process:
+    return psutil.Process(int((server.home / "data/postmaster.pid").read_text().split()[0]))
+
+
+def is_alive(process: psutil.Process) -> bool:
+    return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+
+
+def kill(server: LocalServer) -> None:
+    process = server_process(server)
+    process.kill()
+    wait_until(lambda: not is_alive(process))
+
+
+def command_lines(program: str) -> list[list[str]]:
+    processes = psutil.process_iter(["name", "cmdline"])
+    return [p.info["cmdline"] or [] for p in processes if p.info["name"] == program]
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline, "waited for 10 s"
+        time.sleep(0.01)
+
+
+def test_it_starts_once_and_a_repeat_is_cheap(server: LocalServer) -> None:
+    process = server_process(server)
+    assert server.is_running
+    assert server.start() is False
+    assert server_process(server) == process
+    assert min(timeit.repeat(server.start, number=5)) / 5 < 0.05
+    assert min(timeit.repeat(lambda: server.is_running, number=5)) / 5 < 0.01
+
+
+def test_stop_keeps_data_and_port(server: LocalServer) -> None:
+    address = server.address("owner", "todo")
+    write(address, "create table kept ()")
+    assert server.stop() is True
+    assert server.is_running is False
+    assert server.stop() is False
+    assert server.start() is True
+    assert server.address("owner", "todo") == address
+    assert ask(address, "select count(*) from kept") == (0,)
+
+
+def test_remove_leaves_nothing(folder: Path, make: Callable[..., LocalServer]) -> None:
+    server = make(folder / "local")
+    server.start()
+    process = server_process(server)
+    assert server.remove() is True
+    assert list(folder.iterdir()) == []
+    assert not is_alive(process)
+    assert server.remove() is False
+    with pytest.raises(ToolError, match="no local server yet") as raised:
+        server.address("owner", "todo")
+    assert raised.value.findings[0].code == "local-server"
+    assert raised.value.findings[0].fix == "make up"
+
+
+def test_of_two_starts_at_once_one_starts(folder: Path, make: Callable[..., LocalServer]) -> None:
+    command = [sys.executable, "-c", START, str(folder / "local")]
+    starts = [
+        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)
+    ]
+    server = make(folder / "local")
+    assert sorted(start.communicate(timeout=30)[0].strip() for start in starts) == ["False", "True"]
+    assert server.is_running
+
+
+def test_it_starts_after_kill_9_with_a_busy_session(server: LocalServer) -> None:
+    address = server.address("owner", "todo")
+    write(address, "create table kept ()")
+    with closing(sessions(address)) as busy:
+        busy.pgconn.send_query(b"do $$ begin loop null; end loop; end $$")
+        state = f"select state = 'active' from pg_stat_activity where pid = {busy.info.backend_pid}"
+        wait_until(lambda: ask(address, state) == (True,))
+        orphan = psutil.Process(busy.info.backend_pid)
+        kill(server)
+        assert server.is_running is False
+        assert is_alive(orphan)
+        assert server.start() is True
+        assert not is_alive(orphan)
+    assert ask(address, "select count(*) from kept") == (0,)
+
+
+def test_a_stale_pid_file_that_names_another_server_is_not_believed(
+    server: LocalServer, folder: Path, make: Callable[..., LocalServer]
+) -> None:
+    other = make(folder / "other")
+    other.start()
+    kill(server)
+    pid_file = server.home / "data/postmaster.pid"
+    lines = pid_file.read_text().splitlines()
+    pid_file.write_text("\n".join([str(server_process(other).pid), *lines[1:]]))
+    assert server.is_running is False
+    assert server.stop() is False
+    assert server.start() is True
+    assert other.is_running
+
+
+def test_an_occupied_port_is_left_to_its_owner(server: LocalServer) -> None:
+    port = server.superuser.port
+    server.stop()
+    with socket.create_server(("127.0.0.1", port)):
+        assert server.start() is True
+        assert server.superuser.port != port
+    port = server.superuser.port
+    server.stop()
+    server.start()
+    assert server.superuser.port == port
+
+
+@pytest.mark.parametrize("lost", ["server/data", "server.json"])
+def test_it_starts_when_a_part_is_gone(server: LocalServer, local: Path, lost: str) -> None:
+    server.stop()
+    path = local / lost
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert server.start() is True
+    server.prepare("owner", "todo")
+    assert ask(server.superuser, "select current_user") == ("postgres",)
+
+
+def test_it_starts_after_initdb_was_killed(folder: Path, make: Callable[..., LocalServer]) -> None:
+    command = [sys.executable, "-c", START, str(folder / "local")]
+    home = folder / "local/server"
+    server = make(folder / "local")
+    with subprocess.Popen(command, cwd=ROOT) as start:
+        wait_until(lambda: list(home.glob("data.*/PG_VERSION")))
+        start.kill()
+    wait_until(lambda: not any(str(home) in " ".join(line) for line in command_lines("initdb")))
+    assert list(home.glob("data.*"))
+    assert server.start() is True
+    assert sorted(path.name for path in home.iterdir()) == ["data", "pg_hba.conf", "tenant"]
+    assert ask(server.superuser, "select 1") == (1,)
+
+
+def test_a_copied_checkout_gets_its_own_server(
+    server: LocalServer, local: Path, folder: Path, make: Callable[..., LocalServer]
+) -> None:
+    server.stop()
+    shutil.copytree(local, folder / "copy")
+    server.start()
+    copy = make(folder / "copy")
+    assert copy.is_running is False
+    assert copy.start() is True
+    assert copy.superuser.port != server.superuser.port
+    assert ask(copy.superuser, "select current_user") == ("postgres",)
+    copy.remove()
+    assert server.is_running
+
+
+def test_data_that_was_copied_while_its_server_ran_is_not_used(folder: Path) -> None:
+    data = folder / "server/data"
+    data.mkdir(parents=True)
+    record = {"folder": "/gone", "home": "/gone/server", "port": 1}
+    (folder / "server.json").write_text(json.dumps(record))
+    ServerFolder(folder).claim()
+    assert data.is_dir()
+    (data / "postmaster.pid").write_text("1\n")
+    (folder / "server.json").write_text(json.dumps(record))
+    ServerFolder(folder).claim()
+    assert list(folder.iterdir()) == []
+
+
+def test_a_moved_checkout_keeps_its_server(folder: Path, make: Callable[..., LocalServer]) -> None:
+    server = make(folder / "stopped")
+    server.start()
+    server.prepare("owner", "todo")
+    write(server.address("owner", "todo"), "create table kept ()")
+    address = server.address("owner", "todo")
+    server.stop()
+
+    (folder / "stopped").rename(folder / "running")
+    moved = make(folder / "running")
+    assert moved.is_running is False
+    assert moved.start() is True
+    assert moved.address("owner", "todo") == address
+    assert ask(address, "select count(*) from kept") == (0,)
+
+    (folder / "running").rename(folder / "again")
+    again = make(folder / "again")
+    assert again.start() is False
+    assert again.address("owner", "todo") == address
+    assert ask(again.superuser, "select current_user") == ("postgres",)
+    assert again.stop() is True
+
+
+@as_root
+def test_as_root_in_a_private_folder_it_lives_outside(
+    tmp_path: Path, make: Callable[..., LocalServer]
+) -> None:
+    tmp_path.chmod(0o700)
+    package = embedded_binaries().parents[1]
+    for part in (package, package.with_name(f"{package.name}.libs")):
+        shutil.copytree(part, tmp_path / part.name, ignore=shutil.ignore_patterns("include"))
+    private = tmp_path / embedded_binaries().relative_to(package.parent)
+    server = make(tmp_path / "local", binaries=private)
+    server.start()
+    home = server.home
+    assert home.parent == OUTSIDE
+    assert json.loads((tmp_path / "local/server.json").read_text())["home"] == str(home)
+    assert server_process(server).exe().startswith(str(home / "binaries"))
+    assert server_process(server).uids().real != 0
+    assert (home / "binaries").stat().st_uid == 0
+
+    server.stop()
+    assert server.start() is True
+    assert server.home == home
+
+    shutil.rmtree(tmp_path / "local")  # as `git clean` does
+    assert server.start() is True
+    assert not home.exists()
+
+    home = server.home
+    (tmp_path / "local").rename(tmp_path / "moved")
+    moved = make(tmp_path / "moved", binaries=private)
+    assert moved.start() is False
+    assert moved.home == home
+    moved.remove()
+    assert not home.exists()
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o700
+
+
+@as_root
+def test_an_ordinary_user_runs_it(folder: Path) -> None:
+    account = service_account()
+    assert account is not None
+    candidates = [Path(sys.executable).resolve(), Path("/usr/bin/python3.11")]
+    python = next((path for path in candidates if can_reach(account, path)), None)
+    if python is None or not can_reach(account, embedded_binaries() / "postgres"):
+        pytest.skip("another user can run neither this Python nor the binaries")
+    os.chown(folder, *account)
+    script = START + (
+        "server = LocalServer(Path(sys.argv[1]))\n"
+        "print(server.start(), server.home, server.prepare('owner', 'todo').port > 0)\n"
+        "print(server.remove())\n"
+    )
+    result = subprocess.run(
+        [python, "-c", script, folder / "local"],
+        user=account.uid,
+        group=account.gid,
+        extra_groups=[],
+        cwd=ROOT,
+        env={"PYTHONPATH": sysconfig.get_path("purelib"), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    home = folder / "local/server"
+    assert (result.stdout, result.stderr) == (f"True\nFalse {home} True\nTrue\n", "")
+    assert list(folder.iterdir()) == []
+
+
+def test_only_the_password_makes_a_superuser(
+    server: LocalServer, local: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(psycopg.OperationalError, match="no password supplied"):
+        ask(server.address("postgres", "postgres"), "select 1")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        write(server.address("owner", "todo"), "copy (select 1) to program 'true'")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        write(server.address("owner", "todo"), "alter role owner superuser")
+
+    passfile = local / "pgpass"
+    assert stat.S_IMODE(passfile.stat().st_mode) == 0o600
+    monkeypatch.setenv("PGPASSWORD", "another server's")
+    monkeypatch.setenv("PGSSLMODE", "require")
+    assert ask(server.superuser, "select current_user") == ("postgres",)
+
+    password = passfile.read_text().strip().rpartition(":")[2]
+    assert len(password) > 20
+    shown = [repr(server.superuser), str(server.superuser), server.superuser.url, repr(server)]
+    assert not [text for text in shown if password in text or "pgpass" in text]
+    files = [path for path in local.rglob("*") if path.is_file() and path != passfile]
+    assert not [path for path in files if password.encode() in path.read_bytes()]
+
+
+def test_it_listens_on_loopback_only(server: LocalServer) -> None:
+    listening = [c for c in server_process(server).net_connections("all") if c.status == "LISTEN"]
+    assert [c.laddr for c in listening] == [("127.0.0.1", server.superuser.port)]
+
+
+def test_it_owns_its_own_addresses_only(server: LocalServer) -> None:
+    port = server.superuser.port
+    cases = {
+        f"postgresql://owner@127.0.0.1:{port}/todo": True,
+        f"postgres://owner:secret@localhost:{port}/other": True,
+        f"postgresql://owner@127.0.0.1:{port + 1}/todo": False,
+        f"postgresql://owner@db.example.com:{port}/todo": False,
+        f"postgresql://owner@localhost:{port}/todo?hostaddr=192.0.2.1": False,
+    }
+    assert {url: server.owns(parse_address(url, "test")) for url in cases} == cases
+    server.stop()
+    assert not server.owns(server.address("owner", "todo"))
+
+
+def test_the_owner_is_what_it_is_at_neon(server: LocalServer) -> None:
+    assert server.prepare("owner", "todo") == server.address("owner", "todo")
+    assert ask(
+        server.address("owner", "todo"),
+        "select rolcanlogin, rolsuper, rolcreatedb, rolcreaterole, rolbypassrls,"
+        " pg_has_role('pg_monitor', 'member'), pg_has_role('pg_signal_backend', 'member')"
+        " from pg_roles where rolname = current_user",
+    ) == (True, False, True, True, True, True, True)
+    assert ask(
+        server.address("owner", "todo"),
+        "select pg_get_userbyid(datdba), pg_encoding_to_char(encoding), datlocprovider,"
+        " datlocale, nspowner::regrole::text"
+        " from pg_database, pg_namespace where datname = 'todo' and nspname = 'public'",
+    ) == ("owner", "UTF8", "b", "C.UTF-8", "owner")
+    # Letters are letters, and typographic signs are none.
+    assert ask(
+        server.address("owner", "todo"), "select to_tsvector('simple', '“ÄÖ” — x')::text"
+    ) == ("'x':2 'äö':1",)
+
+
+def test_roles_that_the_owner_makes_may_log_in(server: LocalServer) -> None:
+    write(server.address("owner", "todo"), "drop role if exists app; create role app nologin")
+    server.allow_logins()
+    assert ask(server.address("app", "todo"), "select current_user") == ("app",)
+    assert ask(
+        server.superuser, "select count(*) from pg_roles where rolname ~ '^pg_' and rolcanlogin"
+    ) == (0,)
+
+
+def test_a_database_is_made_again_while_it_is_used(server: LocalServer) -> None:
+    address = server.address("owner", "todo")
+    with sessions(address) as connection:
+        connection.execute("create table gone ()")
+        assert server.recreate_database("todo", "owner") == address
+    assert ask(address, "select to_regclass('gone')") == (None,)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"settings": {"work_mem": "much"}}, 'invalid value for parameter "work_mem": "much"'),
+        ({"binaries": Path("/nowhere/postgres/bin")}, "No such file or directory"),
+    ],
+)
+def test_a_failure_says_what_and_the_next_step(
+    server: LocalServer, local: Path, options: dict[str, Any], reason: str
+) -> None:
+    server.stop()
+    with pytest.raises(ToolError) as raised:
+        LocalServer(local, **options).start()
+    (finding,) = raised.value.findings
+    assert finding.code == "local-server"
+    assert reason in finding.message
+    assert "make clean" in str(finding.fix)
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused(folder: Path) -> None:
+    (folder / "local").write_text("")
+    with pytest.raises(ToolError, match="File exists"):
+        LocalServer(folder / "local").start()
+
+
+def test_scratch_databases_are_dropped(server: LocalServer) -> None:
+    server.stop()
+    with suppress(ZeroDivisionError), scratch_database(server) as address:
+        assert ask(address, "select current_user") == (project().local_owner,)
+        with sessions(address):
+            raise ZeroDivisionError
+    names = "select array_agg(datname::text order by datname) from pg_database"
+    known = ["postgres", "template0", "template1", "todo"]
+    assert ask(server.superuser, names) == (known,)
+
+    with subprocess.Popen(["true"]) as gone:
+        pass
+    server.create_database(f"scratch_{gone.pid}_0123abcd", "owner")
+    server.create_database(f"scratch_{os.getpid()}_0123abcd", "owner")
+    with scratch_database(server):
+        pass
+    assert ask(server.superuser, names) == (sorted([*known, f"scratch_{os.getpid()}_0123abcd"]),)
+
+
+@pytest.mark.parametrize("version", [16, 17])
+def test_it_runs_other_versions(
+    folder: Path, make: Callable[..., LocalServer], version: int
+) -> None:
+    try:
+        server = make(folder / "local", binaries=binaries(version))
+    except MissingBinariesError as error:
+        pytest.skip(str(error))
+    server.start()
+    address = server.prepare("owner", "todo")
+    with sessions(address) as connection:
+        assert connection.info.server_version // 10000 == version
+    assert ask(address, "select lower('ÄÖ'), 'a' > 'Z', to_tsvector('simple', '“x”')::text") == (
+        "äö",
+        True,
+        "'x':1",
+    )

@@ -1,0 +1,139 @@
+"""Settings and addresses: what is wrong is told in one line, and no password is ever printed."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from scripts.address import parse_address
+from scripts.errors import ToolError
+from scripts.server import LocalServer
+from scripts.settings import project
+from tests.support.commands import run
+
+SECRET = "hunter2secret"
+
+MALFORMED = {
+    "no scheme": f"todo:{SECRET}@localhost/todo",
+    "another scheme": f"mysql://todo:{SECRET}@localhost/todo",
+    "an unescaped @": f"postgresql://todo:{SECRET}@x@localhost/todo",
+    "an unescaped /": f"postgresql://todo:{SECRET}/x@localhost/todo",
+    "a port that is none": f"postgresql://todo:{SECRET}@localhost:54x2/todo",
+    "a port too high": f"postgresql://todo:{SECRET}@localhost:99999/todo",
+    "an unknown parameter": f"postgresql://todo:{SECRET}@localhost/todo?nonsense={SECRET}",
+    "a bad escape": f"postgresql://todo:%zz{SECRET}@localhost/todo",
+    "a dsn": f"host=localhost password={SECRET}",
+}
+
+
+@pytest.mark.parametrize("case", MALFORMED)
+def test_a_malformed_address_is_refused_without_its_password(case: str) -> None:
+    done = run("status", MIGRATION_DATABASE_URL=MALFORMED[case])
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[0] == (
+        "error: MIGRATION_DATABASE_URL is not a PostgreSQL address"
+    )
+    assert len(done.stderr.splitlines()) == 2
+    assert SECRET not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
+def test_the_usual_schemes_are_understood(scheme: str) -> None:
+    address = parse_address(f"{scheme}://a%40b:{SECRET}@[::1]:5433/to%20do", "X")
+    assert (address.host, address.port, address.database) == ("::1", 5433, "to do")
+    assert address.parameters["user"] == "a@b"
+    assert address.url == "postgresql://a%40b@[::1]:5433/to%20do"
+    assert SECRET not in repr(address)
+
+
+def test_a_dead_port_is_told(server: LocalServer) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+        url = f"postgresql://todo:{SECRET}@127.0.0.1:{port}/todo"
+        done = run("status", MIGRATION_DATABASE_URL=url)
+    assert done.returncode == 1
+    assert done.stderr.startswith(
+        f"error: no connection to postgresql://todo@127.0.0.1:{port}/todo "
+        "(MIGRATION_DATABASE_URL): Connection refused"
+    )
+    assert SECRET not in done.stderr
+
+
+FAILURES = {
+    "a wrong password": (f"postgres:{SECRET}", "postgres", "refuses the password"),
+    "no password": ("postgres", "postgres", "wants a password"),
+    "an unknown role": ("nobody_here", "postgres", "does not let this role in"),
+    "an unknown database": ("todo_owner", "no_such_database", "there is no such database"),
+}
+
+
+@pytest.mark.parametrize("case", FAILURES)
+def test_a_refused_connection_says_what_to_check(server: LocalServer, case: str) -> None:
+    user, database, words = FAILURES[case]
+    port = server.address("x", "x").port
+    done = run("status", MIGRATION_DATABASE_URL=f"postgresql://{user}@127.0.0.1:{port}/{database}")
+    assert done.returncode == 1
+    assert words in done.stderr.splitlines()[0]
+    assert done.stderr.splitlines()[1].startswith("  fix: ")
+    assert SECRET not in done.stdout + done.stderr
+
+
+def test_a_missing_setting_is_told(tmp_path: Path) -> None:
+    done = run("status", SCHEMA_LOCAL_DIR=str(tmp_path), MIGRATION_DATABASE_URL="", DATABASE_URL="")
+    assert done.returncode == 2
+    assert "MIGRATION_DATABASE_URL is not set" in done.stderr
+
+
+def test_a_pooled_address_alone_is_refused() -> None:
+    url = f"postgresql://todo_app:{SECRET}@ep-x-pooler.eu-central-1.aws.neon.tech/todo"
+    done = run("status", MIGRATION_DATABASE_URL="", DATABASE_URL=url)
+    assert done.returncode == 2
+    assert "pooled" in done.stderr
+    assert SECRET not in done.stderr
+
+
+@pytest.mark.parametrize("mode", ["disable", "allow", "prefer"])
+def test_a_host_elsewhere_is_only_reached_over_tls(mode: str) -> None:
+    url = f"postgresql://todo:{SECRET}@db.example.com/todo?sslmode={mode}"
+    done = run("status", MIGRATION_DATABASE_URL=url)
+    assert done.returncode == 2
+    assert f"sslmode={mode} would allow an unencrypted connection" in done.stderr
+    assert SECRET not in done.stderr
+
+
+def test_the_projects_table_is_complete() -> None:
+    assert project().migrations.is_dir()
+    assert project().local_owner == "todo_owner"
+
+
+def test_a_key_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text("[tool.schema]\nmigrations = 'm'\nroles = 'r'\n")
+    monkeypatch.setattr("scripts.settings.ROOT", tmp_path)
+    project.cache_clear()
+    try:
+        with pytest.raises(ToolError, match="application_role is missing"):
+            project()
+    finally:
+        project.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["nonsense"], ["migrate", "--nonsense"], ["rollback", "--to", "1", "--steps", "1"]],
+)
+def test_wrong_use_has_its_own_exit_status(server: LocalServer, arguments: list[str]) -> None:
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+def test_reset_and_seed_are_refused_elsewhere(server: LocalServer) -> None:
+    elsewhere = f"postgresql://todo:{SECRET}@db.example.com/todo"
+    for command in (["reset"], ["seed", "--users", "1", "--tasks", "1"]):
+        done = run(*command, MIGRATION_DATABASE_URL=elsewhere)
+        assert done.returncode == 1
+        assert "db.example.com" in done.stderr
+        assert SECRET not in done.stderr
