@@ -128,7 +128,7 @@ select
     end,
     case
         when kind = 'oldest open' then case when k < 3 then 'pending' else 'completed' end
-        when kind = 'few in progress' and k * 5 / tasks > (k - 1) * 5 / tasks then 'in_progress'
+        when kind = 'few in progress' and k * 5 / tasks < (k + 1) * 5 / tasks then 'in_progress'
         when r5 < 0.6 then 'completed'
         when r5 < 0.9 or kind = 'few in progress' then 'pending'
         else 'in_progress'

@@ -105,6 +105,14 @@ def migrated(clone: psycopg.Connection[Any], server: LocalServer) -> Address:
     return server.address(project().local_owner, clone.info.dbname)
 
 
+@pytest.fixture(scope="module")
+def module_database(server: LocalServer) -> Iterator[Address]:
+    """A migrated database that the tests of a module share; they leave it as they found it."""
+    with scratch_database(server) as address:
+        load_migrations(**address.parameters)
+        yield address
+
+
 @pytest.fixture
 def scratch(server: LocalServer) -> Iterator[Address]:
     """An empty database of its own."""

@@ -12,7 +12,7 @@ def _not_of_an_extension(table: str, oid: str) -> str:
     )"""
 
 
-# Everything is reached through these two, so that what they leave out is left out everywhere.
+# Every object is reached through one of these, so that what they leave out is left out everywhere.
 COMMON = f"""
 namespace as (
     select oid, nspname, nspowner, nspacl, quote_ident(nspname) as name

@@ -87,7 +87,7 @@ def rollback(
         int | None, typer.Option(min=1, help="How many to undo; 1 without --to.")
     ] = None,
     accept_data_loss: Annotated[
-        bool, typer.Option(help="Go on where a rollback cannot restore rows.")
+        bool, typer.Option("--accept-data-loss", help="Go on where a rollback cannot restore rows.")
     ] = False,
     lock_wait: WaitOption = LOCK_WAIT,
     json: JsonOption = False,

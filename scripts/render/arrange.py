@@ -23,7 +23,6 @@ class Rank(IntEnum):
     BEFORE_TABLES = 0
     TABLE = 1
     AFTER_TABLES = 2
-    LAST = 3
 
 
 @dataclass
@@ -89,7 +88,7 @@ def arrange(statements: Sequence[Statement]) -> list[Group]:
         )
     if postponed:
         postponed.sort(key=lambda part: part.number)
-        ordered.append(Group(Rank.LAST, len(statements), POSTPONED, postponed))
+        ordered.append(Group(Rank.AFTER_TABLES, len(statements), POSTPONED, postponed))
     return ordered
 
 
@@ -127,10 +126,8 @@ def _rank(statement: Statement, step: Step, table_seen: bool) -> Rank:
     match statement.tree:
         case ast.CreateStmt():
             return Rank.TABLE
-        case ast.ViewStmt() | ast.CreateTableAsStmt():
+        case ast.ViewStmt() | ast.CreateTableAsStmt() | ast.AlterDefaultPrivilegesStmt():
             return Rank.AFTER_TABLES
-        case ast.AlterDefaultPrivilegesStmt():
-            return Rank.LAST
         case ast.GrantStmt(objtype=ObjectType.OBJECT_SCHEMA):
             return Rank.BEFORE_TABLES
     known = subject(statement.tree) is not None and step is Step.CREATE

@@ -111,9 +111,8 @@ def load_snapshot(connection: psycopg.Connection, text: str) -> None:
     ------
     psycopg.Error : a statement fails
     """
-    with connection.transaction():
-        connection.execute(text.encode())
-        connection.execute("reset check_function_bodies")
+    connection.execute(text.encode())
+    connection.execute("reset check_function_bodies")
 
 
 def _group_text(group: Group) -> str:

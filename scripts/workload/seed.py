@@ -95,7 +95,8 @@ class Load:
     def run(self, progress: Callable[[int], None]) -> dict[str, int]:
         """Load everything with several sessions; return the rows by table."""
         with self._session() as session:
-            rows = Counter(user=session.execute(self.queries["users"], self.plan).rowcount)
+            session.execute(self.queries["users"], self.plan)
+            rows = Counter({"user": session.rowcount, **dict.fromkeys(IDS, 0)})
             offsets = {table: self._reserve(session, table) for table in IDS}
         count = -(-self.plan["tasks"] // SLICE)
         moments = [(i / count, (i + 1) / count) for i in range(count)]

@@ -143,7 +143,7 @@ create materialized view mv as select count(*) as c from cyc_a with no data;
 create unique index mv_c on mv (c);
 create statistics st (dependencies) on id, b from cyc_a;
 
-revoke create on schema public from public;
+revoke usage on schema public from public;
 alter default privileges grant select on tables to snap_ro;
 create table after_defaults (id integer primary key);
 alter table after_defaults replica identity full;

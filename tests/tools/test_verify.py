@@ -289,3 +289,16 @@ def test_a_snapshot_that_does_not_load_is_told_with_its_line(
     assert finding.code == "stale-snapshot"
     assert "does not load" in finding.message
     assert finding.line == wrong + 1
+
+
+def test_roles_are_made_before_the_snapshot_is_loaded(
+    server: LocalServer, this: Project, database: Address
+) -> None:
+    this.roles.write_text("create role verify_only", "utf-8")
+    text = this.snapshot.read_text("utf-8")
+    this.snapshot.write_text(f"{text}\nGRANT SELECT ON TABLE public.b TO verify_only;\n", "utf-8")
+    try:
+        (finding,) = only(database, "catalog")
+    finally:
+        execute(server.superuser, "drop role verify_only")
+    assert finding.message == "grants table public.b to verify_only: expected, not found"

@@ -1,0 +1,189 @@
+"""Demo data: the reference distribution, the same rows for the same seed, and refusals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+import pytest
+
+from scripts.address import Address
+from scripts.database import connect
+from scripts.errors import ToolError
+from scripts.workload import seed as workload
+from scripts.workload.seed import seed
+from tests.support.commands import run_json
+
+pytestmark = pytest.mark.row("R26")
+
+USERS, TASKS = 900, 20_000
+HEAVY = 9
+
+CONTENT = """
+select md5(string_agg(row::text, '' order by row::text))
+from (
+    select to_jsonb(t) from tasks as t
+    union all select to_jsonb(s) from task_search as s
+    union all select to_jsonb(m) from messages as m
+    union all select to_jsonb(c) - 'updated_at' from conversations as c
+    union all select to_jsonb(u) - '{createdAt,updatedAt}'::text[] from "user" as u
+) as every (row)
+"""
+
+
+def value(connection: psycopg.Connection[Any], query: str) -> Any:
+    row = connection.execute(query.encode()).fetchone()
+    assert row
+    return row[0]
+
+
+@pytest.fixture(scope="module")
+def seeded(module_database: Address) -> Any:
+    seed(module_database, users=USERS, tasks=TASKS, seed=1)
+    with connect(module_database, purpose="test") as connection:
+        yield connection
+
+
+def test_every_user_and_task_is_there(seeded: psycopg.Connection[Any]) -> None:
+    assert value(seeded, 'select count(*) from "user"') == USERS
+    assert value(seeded, "select count(*) from tasks") == TASKS
+    assert value(seeded, "select count(*) from task_search") == TASKS
+    assert value(seeded, "select count(*) from messages") == 8 * value(
+        seeded, "select count(*) from conversations"
+    )
+
+
+def test_one_user_of_a_hundred_is_heavy(seeded: psycopg.Connection[Any]) -> None:
+    counts = [
+        count
+        for (count,) in seeded.execute(
+            "select count(*) from tasks group by user_id order by 1 desc"
+        )
+    ]
+    heavy, other = counts[:HEAVY], counts[HEAVY:]
+    average = sum(other) / (USERS - HEAVY)
+    assert max(heavy) - min(heavy) <= 1
+    assert 300 < heavy[0] / average < 367  # 10,000 to 30
+
+
+def test_the_shares_are_those_of_the_reference(seeded: psycopg.Connection[Any]) -> None:
+    ordinary = """
+        select avg((%s)::int)::float8 from tasks
+        where user_id in (select user_id from tasks group by user_id having count(*) < 100)
+    """
+    for condition, share in {
+        "completed": 0.6,
+        "description is null": 0.4,
+        "due_date is null": 0.4,
+        "tags = '{}'": 0.5,
+        "priority = 'medium'": 0.5,
+    }.items():
+        assert abs(value(seeded, ordinary % condition) - share) < 0.03, condition
+
+
+def test_columns_are_not_correlated(seeded: psycopg.Connection[Any]) -> None:
+    nulls = [f"({column} is null)::int" for column in ("description", "due_date")]
+    drawn = ["completed::int", "priority_rank", *nulls]
+    for i, one in enumerate(drawn):
+        for other in drawn[i + 1 :]:
+            correlation = value(
+                seeded,
+                f"select corr({one}, {other}) from tasks where user_id in "
+                "(select user_id from tasks group by user_id having count(*) < 100)",
+            )
+            assert abs(correlation) < 0.05, (one, other)
+
+
+def test_adversarial_users_are_among_the_heavy(seeded: psycopg.Connection[Any]) -> None:
+    kinds = """
+        select
+            count(*) filter (where open = 3 and newest_open < oldest_other) as oldest_open,
+            count(*) filter (where in_progress = 5) as few_in_progress,
+            count(*) filter (where priorities = 1) as one_priority,
+            count(*) filter (where dated = 0) as undated,
+            count(*)
+        from (
+            select
+                count(*) filter (where not completed) as open,
+                max(id) filter (where not completed) as newest_open,
+                min(id) filter (where completed) as oldest_other,
+                count(*) filter (where status = 'in_progress') as in_progress,
+                count(distinct priority) as priorities,
+                count(due_date) as dated
+            from tasks
+            group by user_id
+            having count(*) > 1000
+        ) as heavy
+    """
+    assert seeded.execute(kinds.encode()).fetchone() == (2, 1, 1, 1, HEAVY)
+
+
+def test_a_heavy_users_rows_are_scattered(seeded: psycopg.Connection[Any]) -> None:
+    pages = "count(distinct (ctid::text::point)[0])"
+    whole = value(seeded, f"select {pages} from tasks")
+    assert (
+        value(
+            seeded,
+            f"select {pages} from tasks where user_id = "
+            "(select user_id from tasks group by user_id order by count(*) desc limit 1)",
+        )
+        > 0.95 * whole
+    )
+
+
+def test_newest_is_highest(seeded: psycopg.Connection[Any]) -> None:
+    late = """
+        select count(*) from (
+            select created_at < lag(created_at) over (order by id) as late from tasks
+        ) as t where late
+    """
+    assert value(seeded, late) == 0
+
+
+def test_the_next_row_finds_a_free_id(seeded: psycopg.Connection[Any]) -> None:
+    with seeded.transaction(force_rollback=True):
+        new = "insert into tasks (user_id, title) select id, 'x' from \"user\" limit 1 returning id"
+        assert value(seeded, new) > TASKS
+
+
+def test_the_same_seed_gives_the_same_rows(
+    migrated: Address, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workload, "SLICE", 700)  # many slices, of two sessions
+    contents = []
+    with connect(migrated, purpose="test") as connection:
+        for number in (1, 1, 2):
+            connection.execute('truncate "user", tasks, conversations restart identity cascade')
+            seed(migrated, users=50, tasks=2000, seed=number)
+            contents.append(value(connection, CONTENT))
+    assert contents[0] == contents[1] != contents[2]
+
+
+def test_a_seed_that_is_there_is_refused_and_nothing_is_added(migrated: Address) -> None:
+    seed(migrated, users=5, tasks=50, seed=1)
+    with pytest.raises(ToolError) as error:
+        seed(migrated, users=5, tasks=50, seed=1)
+    assert error.value.findings[0].code == "not-empty"
+    seed(migrated, users=5, tasks=50, seed=2)
+    with connect(migrated, purpose="test") as connection:
+        assert value(connection, "select count(*) from tasks") == 100
+
+
+@pytest.mark.parametrize(("users", "tasks"), [(1, 0), (1, 1), (7, 3), (3, 1000)])
+def test_small_numbers_are_exact(migrated: Address, users: int, tasks: int) -> None:
+    rows = seed(migrated, users=users, tasks=tasks, seed=1).rows
+    assert (rows["user"], rows["tasks"]) == (users, tasks)
+
+
+def test_a_database_without_the_schema_is_told(scratch: Address) -> None:
+    with pytest.raises(ToolError) as error:
+        seed(scratch, users=1, tasks=1, seed=1)
+    assert error.value.findings[0].fix == "python -m scripts migrate"
+
+
+def test_the_command_tells_rows_and_rate(migrated: Address) -> None:
+    document = run_json(
+        "seed", "--users", "10", "--tasks", "100", MIGRATION_DATABASE_URL=migrated.url
+    )
+    assert document["rows"]["tasks"] == 100
+    assert document["rows_per_second"] > 0
