@@ -97,7 +97,7 @@ def _malformed(source: str) -> ToolError:
     return refuse(
         "malformed-url",
         f"{source} is not a PostgreSQL address",
-        fix="write postgresql://user:password@host:5432/database, with the special characters "
-        "of the password percent-encoded",
+        fix="write postgresql://<user>:<password>@<host>:5432/<database>, with the special "
+        "characters of the password percent-encoded",
         status=2,
     )

@@ -111,5 +111,5 @@ def command(name: str, *, json: bool = False, stream: bool = False) -> Iterator[
 
 
 def _write(value: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(value, default=str) + "\n")
+    sys.stdout.write(json.dumps(value, default=datetime.isoformat) + "\n")
     sys.stdout.flush()

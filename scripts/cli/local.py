@@ -31,14 +31,16 @@ def up(json: JsonOption = False) -> None:
         owner = server.prepare(project().local_owner, project().local_database)
         with connect(owner, purpose="up") as connection:
             applied = bring_up_to_date(connection, server, out)
-            checks = prove(owner)
+            # Mirrors take a second and can only change with the files: not where nothing was done.
+            checks = prove(owner, mirrors=started or bool(applied))
             tables = overview(connection)
             version = connection.info.parameter_status("server_version")
         out.table(OVERVIEW_COLUMNS, [list(row.values()) for row in tables])
         application = server.address(project().application_role, project().local_database)
         findings = [finding for check in checks for finding in check.findings]
-        word = "NOT as it should be" if findings else "verified"
-        out.say(f"\nPostgreSQL {version}, {word}: {', '.join(check.name for check in checks)}")
+        verdict = "NOT as it should be" if findings else "verified"
+        names = ", ".join(check.name for check in checks)
+        out.say(f"\nPostgreSQL {version}, {verdict}: {names}")
         out.say(f"owner        {owner.url}")
         out.say(f"application  {application.url}")
         out.finish(

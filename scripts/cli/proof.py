@@ -47,12 +47,12 @@ def render(
         out.finish(rendered.findings, file=file, changed=rendered.changed)
 
 
-def prove(address: Address) -> list[Check]:
+def prove(address: Address, *, mirrors: bool = True) -> list[Check]:
     """Run the checks of `verify` on a database, in a read-only session."""
     with connect(address, purpose="verify", read_only=True) as connection:
         state = read_state(connection, project().migrations)
         findings = file_findings(state, sealed=not is_local_server(address))
-        return run_checks(connection, newest=state.newest, files=findings)
+        return run_checks(connection, newest=state.newest, files=findings, mirrors=mirrors)
 
 
 def file_findings(state: State, *, sealed: bool) -> list[Finding]:

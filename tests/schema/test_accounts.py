@@ -40,7 +40,7 @@ COLUMNS = {
         "accessTokenExpiresAt": "timestamptz?",
         "refreshTokenExpiresAt": "timestamptz?",
         "scope": "text?",
-        "password": "text?",
+        "password": "text?",  # pragma: allowlist secret
         "createdAt": "timestamptz=",
         "updatedAt": "timestamptz",
     },
@@ -55,7 +55,7 @@ COLUMNS = {
     "jwks": {
         "id": "text",
         "publicKey": "text",
-        "privateKey": "text",
+        "privateKey": "text",  # pragma: allowlist secret
         "createdAt": "timestamptz=",
         "expiresAt": "timestamptz?",
         "alg": "text?",

@@ -84,7 +84,7 @@ def test_a_dropped_column_does_not_change_the_order_of_the_others(
     ]
 
 
-def test_an_invalid_index_is_read_as_such(server: LocalServer, scratch: Address) -> None:
+def test_an_invalid_index_is_read_as_such(scratch: Address) -> None:
     with connect(scratch, purpose="test") as connection:
         connection.execute("create table t (a integer); insert into t values (1), (1)")
         with pytest.raises(psycopg.errors.UniqueViolation):

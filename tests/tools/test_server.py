@@ -402,7 +402,7 @@ def test_it_owns_its_own_addresses_only(server: LocalServer) -> None:
     port = server.superuser.port
     cases = {
         f"postgresql://owner@127.0.0.1:{port}/todo": True,
-        f"postgres://owner:secret@localhost:{port}/other": True,
+        f"postgres://owner:secret@localhost:{port}/other": True,  # pragma: allowlist secret
         f"postgresql://owner@127.0.0.1:{port + 1}/todo": False,
         f"postgresql://owner@db.example.com:{port}/todo": False,
         f"postgresql://owner@localhost:{port}/todo?hostaddr=192.0.2.1": False,

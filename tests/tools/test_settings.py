@@ -13,14 +13,14 @@ from scripts.server import LocalServer
 from scripts.settings import project
 from tests.support.commands import run
 
-SECRET = "hunter2secret"
+SECRET = "hunter2secret"  # pragma: allowlist secret
 
 MALFORMED = {
     "no scheme": f"todo:{SECRET}@localhost/todo",
-    "another scheme": f"mysql://todo:{SECRET}@localhost/todo",
+    "another scheme": f"mysql://todo:{SECRET}@localhost/todo",  # pragma: allowlist secret
     "an unescaped @": f"postgresql://todo:{SECRET}@x@localhost/todo",
     "an unescaped /": f"postgresql://todo:{SECRET}/x@localhost/todo",
-    "a port that is none": f"postgresql://todo:{SECRET}@localhost:54x2/todo",
+    "no port": f"postgres://todo:{SECRET}@localhost:54x2/todo",  # pragma: allowlist secret
     "a port too high": f"postgresql://todo:{SECRET}@localhost:99999/todo",
     "an unknown parameter": f"postgresql://todo:{SECRET}@localhost/todo?nonsense={SECRET}",
     "a bad escape": f"postgresql://todo:%zz{SECRET}@localhost/todo",
