@@ -23,7 +23,7 @@ MALFORMED = {
     "no port": f"postgres://todo:{SECRET}@localhost:54x2/todo",  # pragma: allowlist secret
     "a port too high": f"postgresql://todo:{SECRET}@localhost:99999/todo",
     "an unknown parameter": f"postgresql://todo:{SECRET}@localhost/todo?nonsense={SECRET}",
-    "a bad escape": f"postgresql://todo:%zz{SECRET}@localhost/todo",
+    "a bad escape": f"postgresql://todo:%zz{SECRET}@localhost/todo",  # pragma: allowlist secret
     "a dsn": f"host=localhost password={SECRET}",
 }
 
