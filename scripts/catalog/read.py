@@ -39,7 +39,15 @@ def read_catalog(connection: psycopg.Connection) -> Catalog:
     with connection.transaction(force_rollback=True):
         connection.execute(SETTINGS)
         rows = connection.execute(QUERY).fetchall()
+    keys = {address: (kind, name) for address, _, kind, name, _ in rows}
+    parents = {address: parent for address, parent, *_ in rows}
+
+    def is_whole(address: str | None) -> bool:
+        """Whether nothing that the object belongs to was left out."""
+        return address is None or (address in parents and is_whole(parents[address]))
+
     return {
-        (kind, name): Object(kind, name, (parent_kind, parent) if parent else None, attributes)
-        for kind, name, parent_kind, parent, attributes in rows
+        (kind, name): Object(kind, name, keys[parent] if parent else None, attributes)
+        for address, parent, kind, name, attributes in rows
+        if is_whole(address)
     }

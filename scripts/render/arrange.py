@@ -2,181 +2,251 @@
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from enum import IntEnum
-from graphlib import CycleError, TopologicalSorter
+from typing import Any
 
 from pglast import ast
-from pglast.enums import ObjectType
+from pglast.enums import AlterTableType, ConstrType, ObjectType
 
 from scripts.render.dump import Statement
-from scripts.render.subject import Name, Step, alias, foreign_key, needs, partition, subject
 
-POSTPONED = "what needs a table that stands later, or its own"
+REST = "views, foreign keys that close a circle, and what needs such things"
+
+Name = tuple[str, ...]
+"""The name of a relation, index, type, schema or function, qualified."""
 
 
-class Rank(IntEnum):
-    """The part of the file that an object belongs to."""
+class Step(IntEnum):
+    """The place of a statement among those about the same object."""
 
-    BEFORE_TABLES = 0
-    TABLE = 1
-    AFTER_TABLES = 2
+    CREATE = 0
+    IDENTITY = 1
+    COLUMN = 2
+    COMMENT = 3
+    PRIMARY_KEY = 4
+    UNIQUE = 5
+    CONSTRAINT = 6
+    FOREIGN_KEY = 7
+    INDEX = 8
+    OWN_FOREIGN_KEY = 9  # of a table to itself, perhaps to an index that is no constraint
+    TRIGGER = 10
+    SETTING = 11
+    ROW_SECURITY = 12
+    POLICY = 13
+    GRANT = 14
+    REST = 15
+
+
+SUBJECTS: dict[type, tuple[str, Step]] = {
+    ast.CreateSchemaStmt: ("schemaname", Step.CREATE),
+    ast.CreateFdwStmt: ("fdwname", Step.CREATE),
+    ast.CreateForeignServerStmt: ("servername", Step.CREATE),
+    ast.CompositeTypeStmt: ("typevar", Step.CREATE),
+    ast.CreateEnumStmt: ("typeName", Step.CREATE),
+    ast.CreateRangeStmt: ("typeName", Step.CREATE),
+    ast.CreateDomainStmt: ("domainname", Step.CREATE),
+    ast.CreateFunctionStmt: ("funcname", Step.CREATE),
+    ast.DefineStmt: ("defnames", Step.CREATE),  # aggregates, and rarer things
+    ast.CreateSeqStmt: ("sequence", Step.CREATE),
+    ast.CreateStmt: ("relation", Step.CREATE),
+    ast.CreateForeignTableStmt: ("base", Step.CREATE),
+    ast.ViewStmt: ("view", Step.CREATE),
+    ast.CreateTableAsStmt: ("into", Step.CREATE),
+    ast.IndexStmt: ("relation", Step.INDEX),
+    ast.CreateStatsStmt: ("relations", Step.INDEX),
+    ast.CreateTrigStmt: ("relation", Step.TRIGGER),
+    ast.RuleStmt: ("relation", Step.TRIGGER),
+    ast.CreatePolicyStmt: ("table", Step.POLICY),
+    ast.GrantStmt: ("objects", Step.GRANT),
+}
+"""Where a statement of each kind has the name of what it is about, and its place there."""
+
+CHANGES = {
+    AlterTableType.AT_AddIdentity: Step.IDENTITY,
+    AlterTableType.AT_AttachPartition: Step.COLUMN,
+    AlterTableType.AT_ColumnDefault: Step.COLUMN,
+    AlterTableType.AT_SetCompression: Step.COLUMN,
+    AlterTableType.AT_SetOptions: Step.COLUMN,
+    AlterTableType.AT_SetStatistics: Step.COLUMN,
+    AlterTableType.AT_SetStorage: Step.COLUMN,
+    AlterTableType.AT_EnableRowSecurity: Step.ROW_SECURITY,
+    AlterTableType.AT_ForceRowSecurity: Step.ROW_SECURITY,
+}
+CONSTRAINTS = {
+    ConstrType.CONSTR_PRIMARY: Step.PRIMARY_KEY,
+    ConstrType.CONSTR_UNIQUE: Step.UNIQUE,
+    ConstrType.CONSTR_EXCLUSION: Step.CONSTRAINT,
+}
+"""The constraints that have an index of their own name."""
+
+
+COMMENTED = {ObjectType.OBJECT_TABLE, ObjectType.OBJECT_COLUMN, ObjectType.OBJECT_FOREIGN_TABLE}
+"""What has comments at a place of their own; others stay with the statement before them."""
 
 
 @dataclass
 class Part:
-    """A statement, with the comments on what it makes."""
-
-    statement: Statement
-    step: Step
-    number: int
-    needs: frozenset[Name]
-    foreign_key: Name | None
-    comments: list[Statement] = field(default_factory=list)
-
-    @property
-    def statements(self) -> list[Statement]:
-        """The statement and its comments, in order."""
-        return [self.statement, *self.comments]
-
-
-@dataclass
-class Group:
-    """What belongs to one object: a partitioned table with its partitions, all overloads of a name.
+    """A statement with the comments on what it makes.
 
     Parameters
     ----------
-    rank : where in the file it belongs
-    number : the place of its first statement in the dump
-    title : what a reader looks for; empty where there is nothing to look for
+    name : of what it is about: a table's for a partition, an index or an identity's sequence
+    makes : the name that later statements mean it by; None where there is none
+    needs : the other names that it mentions, but for functions' bodies that are strings
     """
 
-    rank: Rank
-    number: int
-    title: str
-    parts: list[Part] = field(default_factory=list)
-
-    @property
-    def statements(self) -> list[Statement]:
-        """Every statement, in order."""
-        return [statement for part in self.parts for statement in part.statements]
+    name: Name
+    step: Step
+    makes: Name | None
+    needs: set[Name]
+    statements: list[Statement]
 
 
-def arrange(statements: Sequence[Statement]) -> list[Group]:
-    """Group the statements of a dump, each exactly once, in an order in which they load.
+def arrange(statements: Sequence[Statement]) -> list[tuple[str, list[Statement]]]:
+    """Group the statements of a dump, each exactly once, under titles, in an order that loads.
 
-    Tables come in the order of their foreign keys. What needs something that stands later, and
-    every foreign key that closes a circle, goes into a last group.
+    First stands what tables need, as in the dump; then each table with all that belongs to it, in
+    the order of foreign keys. What needs something that would stand later, or needs that in turn,
+    is kept for the end, as in the dump, whose order is one that loads.
     """
-    groups, homes = _group(statements)
-    ordered = _order(groups, homes)
-    place = {group.number: index for index, group in enumerate(ordered)}
-    postponed = []
-    for group in ordered:
-        own = place[group.number]
-        late = [
-            part
-            for part in group.parts[1:]
-            if any(place[homes[name].number] > own for name in part.needs if name in homes)
-            or (part.foreign_key and homes[part.foreign_key] is group)
-        ]
-        postponed += late
-        group.parts = sorted(
-            (part for part in group.parts if part not in late), key=lambda part: part.step
-        )
-    if postponed:
-        postponed.sort(key=lambda part: part.number)
-        ordered.append(Group(Rank.AFTER_TABLES, len(statements), POSTPONED, postponed))
-    return ordered
+    parts, tables = _parts(statements)
+    order = {name: number for number, name in enumerate(_table_order(tables), 1)}
+    first = {part.name: number for number, part in reversed([*enumerate(parts)])}
+    made = {part.makes for part in parts}
+    there: set[Name | None] = set()
+    groups: dict[Name, list[Statement]] = {(): [], **{name: [] for name in order}}
+    late = set()
+    for part in sorted(parts, key=lambda p: (order.get(p.name, 0), first[p.name], p.step)):
+        if part.step is not Step.REST and part.needs & made <= there:
+            there.add(part.makes)
+            groups[part.name if part.name in order else ()] += part.statements
+        else:
+            there.discard(part.makes)
+            late.add(id(part))
+    rest = [statement for part in parts if id(part) in late for statement in part.statements]
+    titled = [*((".".join(name), group) for name, group in groups.items()), (REST, rest)]
+    return [(title, group) for title, group in titled if group]
 
 
-def _group(statements: Sequence[Statement]) -> tuple[list[Group], dict[Name, Group]]:
-    """The groups in the dump's order, and the group of every name."""
-    whole = dict(filter(None, (partition(statement.tree) for statement in statements)))
-    groups: list[Group] = []
-    homes: dict[Name, Group] = {}
-    part = None
-    table_seen = False
+def _parts(statements: Sequence[Statement]) -> tuple[list[Part], dict[Name, set[Name]]]:
+    """The parts, in the dump's order, and the names that each table needs."""
+    parts: list[Part] = []
+    homes: dict[Name | None, Name] = {}
+    tables: dict[Name, set[Name]] = {}
     for number, statement in enumerate(statements):
-        about = subject(statement.tree)
-        if about is None and part and isinstance(statement.tree, ast.CommentStmt):
-            part.comments.append(statement)
-            continue
-        name, step = about or ((), Step.CREATE)
-        while name in whole:
-            name = whole[name]
-        table_seen = table_seen or isinstance(statement.tree, ast.CreateStmt)
-        if name not in homes:
-            rank = _rank(statement, step, table_seen)
-            groups.append(Group(rank, number, ".".join(name) if rank is Rank.TABLE else ""))
-            if name:
-                homes[name] = groups[-1]
-        group = homes[name] if name else groups[-1]
         tree = statement.tree
-        part = Part(statement, step, number, frozenset(needs(tree)), foreign_key(tree))
-        group.parts.append(part)
-        if other := alias(statement.tree):
-            homes[other] = group
-    return groups, homes
+        if isinstance(tree, ast.CommentStmt) and tree.objtype not in COMMENTED and parts:
+            parts[-1].statements.append(statement)
+            continue
+        name, step = _subject(tree) or (("", str(number)), Step.REST if tables else Step.CREATE)
+        makes = name if step is Step.CREATE else _by_the_way(tree)
+        if isinstance(tree, ast.CreateStmt | ast.CreateForeignTableStmt):
+            tables[name] = set()
+        elif makes and makes != name:
+            homes[makes] = name
+        elif attached := _attached(tree):
+            homes[attached] = name
+        parts.append(Part(name, step, makes, {*_mentioned(tree)} - {makes}, [statement]))
+    for part in parts:
+        while part.name in homes:
+            part.name = homes[part.name]
+        if part.name in tables and part.step in (Step.CREATE, Step.FOREIGN_KEY):
+            tables[part.name] |= part.needs
+    return parts, {name: needs for name, needs in tables.items() if name not in homes}
 
 
-def _rank(statement: Statement, step: Step, table_seen: bool) -> Rank:
-    match statement.tree:
-        case ast.CreateStmt():
-            return Rank.TABLE
-        case ast.ViewStmt() | ast.CreateTableAsStmt() | ast.AlterDefaultPrivilegesStmt():
-            return Rank.AFTER_TABLES
-        case ast.GrantStmt(objtype=ObjectType.OBJECT_SCHEMA):
-            return Rank.BEFORE_TABLES
-    known = subject(statement.tree) is not None and step is Step.CREATE
-    return Rank.BEFORE_TABLES if known or not table_seen else Rank.AFTER_TABLES
+def _table_order(tables: dict[Name, set[Name]]) -> list[Name]:
+    """The tables by name, each after those that it needs; of a circle one goes first."""
+    pending = {name: tables[name] & tables.keys() - {name} for name in sorted(tables)}
+    order: list[Name] = []
+    while pending:
+        chosen = next((name for name, needs in pending.items() if not needs & pending.keys()), None)
+        if chosen is None:
+            circle = [min(pending)]
+            while circle[-1] not in circle[:-1]:
+                circle.append(min(pending[circle[-1]] & pending.keys()))
+            chosen = min(circle[circle.index(circle[-1]) :])
+        order.append(chosen)
+        del pending[chosen]
+    return order
 
 
-def _order(groups: list[Group], homes: dict[Name, Group]) -> list[Group]:
-    """The groups by rank, tables by name and others as in the dump, each after what it needs."""
-    by_number = {group.number: group for group in groups}
-    needed: dict[int, list[int]] = {}
-    referenced: set[tuple[int, int]] = set()
-    for group in groups:
-        # pg_dump's order is one that loads: what comes later there cannot be needed.
-        earlier = {
-            homes[name].number
-            for part in group.parts
-            if part.step is Step.CREATE
-            for name in part.needs
-            if name in homes and homes[name].number < group.number
-        }
-        tables = {homes[part.foreign_key].number for part in group.parts if part.foreign_key}
-        needed[group.number] = sorted(earlier | tables - {group.number})
-        referenced |= {(group.number, table) for table in tables - earlier}
-    while cycle := _cycle(needed):
-        # Each stands before the one that needs it. The first by name goes first.
-        pairs = [pair for pair in zip(cycle[1:], cycle, strict=False) if pair in referenced]
-        group_number, table = min(pairs, key=lambda pair: by_number[pair[0]].title)
-        needed[group_number].remove(table)
-    return _merge(by_number, needed)
+def _subject(tree: Any) -> tuple[Name, Step] | None:
+    """What a statement is about, and its place there; None where it stands for itself."""
+    match tree:
+        case ast.CommentStmt(objtype=ObjectType.OBJECT_COLUMN, object=column):
+            return _name(column)[:-1], Step.COMMENT
+        case ast.CommentStmt(object=name):
+            return _name(name), Step.COMMENT
+        case ast.AlterSeqStmt(options=(ast.DefElem(arg=column),)):  # OWNED BY, never another
+            return _name(column)[:-1], Step.COLUMN
+        case ast.AlterTableStmt(relation=table):
+            return _name(table), _table_step(tree)
+    if type(tree) not in SUBJECTS:
+        return None
+    attribute, step = SUBJECTS[type(tree)]
+    return _name(getattr(tree, attribute)), step
 
 
-def _cycle(needed: dict[int, list[int]]) -> list[int] | None:
-    try:
-        TopologicalSorter(needed).prepare()
-    except CycleError as error:
-        return list(error.args[1])
+def _table_step(tree: Any) -> Step:
+    (change,) = tree.cmds  # pg_dump never writes more
+    if tree.objtype == ObjectType.OBJECT_INDEX:
+        return Step.INDEX
+    if change.subtype != AlterTableType.AT_AddConstraint:
+        return CHANGES.get(change.subtype, Step.SETTING)
+    if change.def_.contype == ConstrType.CONSTR_FOREIGN:
+        own = _name(change.def_.pktable) == _name(tree.relation)
+        return Step.OWN_FOREIGN_KEY if own else Step.FOREIGN_KEY
+    return CONSTRAINTS.get(change.def_.contype, Step.CONSTRAINT)
+
+
+def _by_the_way(tree: Any) -> Name | None:
+    """The index, or the sequence of an identity column, that a statement on a table makes."""
+    match tree:
+        case ast.IndexStmt(relation=table, idxname=index):
+            return (*_name(table)[:-1], str(index))
+        case ast.AlterTableStmt(
+            relation=table, cmds=(ast.AlterTableCmd(def_=ast.Constraint() as constraint),)
+        ):
+            if constraint.contype == ConstrType.CONSTR_IDENTITY:
+                options = {option.defname: option.arg for option in constraint.options or ()}
+                return _name(options["sequence_name"])
+            if constraint.contype in CONSTRAINTS:
+                return (*_name(table)[:-1], str(constraint.conname))
     return None
 
 
-def _merge(groups: dict[int, Group], needed: dict[int, list[int]]) -> list[Group]:
-    """Take the first of the groups whose needs are met, until all are taken."""
-    sorter = TopologicalSorter(needed)
-    sorter.prepare()
-    ready: list[tuple[Rank, str, int]] = []
-    ordered = []
-    while sorter.is_active():
-        for number in sorter.get_ready():
-            heapq.heappush(ready, (groups[number].rank, groups[number].title, number))
-        *_, number = heapq.heappop(ready)
-        ordered.append(groups[number])
-        sorter.done(number)
-    return ordered
+def _attached(tree: Any) -> Name | None:
+    """The partition that a statement attaches to its table or index."""
+    match tree:
+        case ast.AlterTableStmt(cmds=(ast.AlterTableCmd(def_=ast.PartitionCmd(name=partition)),)):
+            return _name(partition)
+    return None
+
+
+def _name(value: Any) -> Name:
+    """The name in any of the forms in which a parse tree has one; the first of several."""
+    match value:
+        case str():
+            return (value,)
+        case ast.RangeVar():
+            return str(value.schemaname), str(value.relname)
+        case ast.CreateStmt(relation=of) | ast.IntoClause(rel=of) | ast.ObjectWithArgs(objname=of):
+            return _name(of)
+    if isinstance(value[0], ast.String):
+        return tuple(str(part.sval) for part in value if isinstance(part, ast.String))  # no star
+    return _name(value[0])
+
+
+def _mentioned(tree: Any) -> Iterator[Name]:
+    """Yield all that may be a name: of relations, with dots, in strings such as nextval's."""
+    match tree:
+        case ast.RangeVar() | (ast.String(), *_):
+            yield _name(tree)
+        case ast.String():
+            yield tuple(part.strip('"') for part in str(tree.sval).split("."))
+    for child in tree if isinstance(tree, tuple) else [getattr(tree, name) for name in tree]:
+        if isinstance(child, ast.Node | tuple):
+            yield from _mentioned(child)

@@ -23,8 +23,6 @@ from scripts.errors import refuse
 KEY = "snapshot"
 VERSION = re.compile(r"^-- Dumped from database version (\d+)", re.MULTILINE)
 IDENTIFIER = r'("([^"]|"")+"|\w+)'
-CONSTRAINT_NAME = re.compile(rf"CONSTRAINT {IDENTIFIER} (?=NOT NULL)")
-ROLE = re.compile(IDENTIFIER)
 
 # What ALL means to a server before 17, which has no MAINTAIN.
 ALL_BEFORE_17 = " SELECT,INSERT,REFERENCES,DELETE,TRIGGER,TRUNCATE,UPDATE ON TABLE "
@@ -65,7 +63,8 @@ def dump(address: Address) -> list[Statement]:
     return [
         Statement(_neutral(text[place], raw.stmt, place.start, address), raw.stmt)
         for raw, place in zip(pglast.parse_sql(text), places, strict=True)
-        if not _is_setting(raw.stmt)
+        # SET, and the only SELECT of a dump without data, which empties search_path.
+        if not isinstance(raw.stmt, ast.VariableSetStmt | ast.SelectStmt)
     ]
 
 
@@ -95,34 +94,27 @@ def _run(address: Address) -> str:
     return result.stdout
 
 
-def _is_setting(tree: Any) -> bool:
-    """Whether it is SET, or the only SELECT of a dump without data: it empties search_path."""
-    return isinstance(tree, ast.VariableSetStmt | ast.SelectStmt)
-
-
 def _neutral(text: str, tree: Any, start: int, address: Address) -> str:
     """Drop the names of NOT NULL constraints, which only PostgreSQL 18 keeps, and the owner's."""
-    names = _Names(str(address.parameters.get("user")))
+    names = _Names(address.parameters.get("user"))
     names(tree)
-    for at in sorted(names.not_null, reverse=True):
-        text = text[: at - start] + CONSTRAINT_NAME.sub("", text[at - start :], count=1)
-    for at in sorted(names.owner, reverse=True):
-        text = text[: at - start] + ROLE.sub("CURRENT_USER", text[at - start :], count=1)
+    for place, pattern, instead in sorted(names.found, reverse=True):
+        at = place - start
+        text = text[:at] + re.sub(pattern, instead, text[at:], count=1)
     return text
 
 
 class _Names(Visitor):
-    """The places of names in a statement: of NOT NULL constraints, and of a role."""
+    """The places of names in a statement, with the pattern to replace there and the new text."""
 
-    def __init__(self, owner: str) -> None:
-        self._role = owner
-        self.not_null: list[int] = []
-        self.owner: list[int] = []
+    def __init__(self, owner: str | None) -> None:
+        self._owner = owner
+        self.found: list[tuple[int, str, str]] = []
 
     def visit_Constraint(self, ancestors: Any, node: Any) -> None:  # noqa: N802
         if node.contype == ConstrType.CONSTR_NOTNULL and node.conname:
-            self.not_null.append(node.location)
+            self.found.append((node.location, rf"CONSTRAINT {IDENTIFIER} (?=NOT NULL)", ""))
 
     def visit_RoleSpec(self, ancestors: Any, node: Any) -> None:  # noqa: N802
-        if node.rolename == self._role:
-            self.owner.append(node.location)
+        if node.rolename and node.rolename == self._owner:
+            self.found.append((node.location, IDENTIFIER, "CURRENT_USER"))

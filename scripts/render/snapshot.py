@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import psycopg
 
 from scripts.address import Address
 from scripts.errors import Finding
-from scripts.render.arrange import Group, arrange
+from scripts.render.arrange import arrange
 from scripts.render.dump import dump
 from scripts.scratch import scratch_database
 from scripts.settings import project
@@ -89,9 +90,13 @@ def snapshot_text(address: Address, newest: str) -> str:
     """
     statements = dump(address)
     groups = arrange(statements)
-    placed = [statement for group in groups for statement in group.statements]
+    placed = [statement for _, group in groups for statement in group]
     assert Counter(map(id, placed)) == Counter(map(id, statements))
-    body = "\n".join(map(_group_text, groups))
+    body = "\n".join(
+        (f"-- {' '.join(title.split())}\n\n" if title else "")
+        + "\n".join(f"{statement.text};\n" for statement in group)
+        for title, group in groups
+    )
     return f"-- {newest or NOTHING}{GENERATED}\n\n{PREAMBLE}\n{body}"
 
 
@@ -115,17 +120,7 @@ def load_snapshot(connection: psycopg.Connection, text: str) -> None:
     connection.execute("reset check_function_bodies")
 
 
-def _group_text(group: Group) -> str:
-    title = f"-- {' '.join(group.title.split())}\n\n" if group.title else ""
-    return title + "\n".join(f"{statement.text};\n" for statement in group.statements)
-
-
 def _first_difference(old: str, new: str) -> int:
     """The line, from 1, where two texts part."""
-    lines = zip(old.splitlines(), new.splitlines(), strict=False)
-    same = 0
-    for one, other in lines:
-        if one != other:
-            break
-        same += 1
-    return same + 1
+    lines = zip_longest(old.split("\n"), new.split("\n"))
+    return next(number for number, (one, other) in enumerate(lines, 1) if one != other)

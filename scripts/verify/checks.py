@@ -11,7 +11,7 @@ from scripts.catalog.diff import diff
 from scripts.catalog.model import Catalog
 from scripts.catalog.read import read_catalog
 from scripts.database import connect
-from scripts.errors import Finding, ToolError
+from scripts.errors import Finding
 from scripts.render.snapshot import load_snapshot, snapshot_version
 from scripts.scratch import scratch_database
 from scripts.settings import project
@@ -24,10 +24,6 @@ class Check(NamedTuple):
     findings: Sequence[Finding]
 
 
-class UnfitSnapshotError(ToolError):
-    """There is nothing to compare the database with, for the reason that the finding tells."""
-
-
 def verify(
     connection: psycopg.Connection,
     *,
@@ -37,8 +33,8 @@ def verify(
 ) -> list[Check]:
     """Prove files, indexes, constraints, catalog and mirrors, in this order.
 
-    Where the snapshot is of another migration than the database's newest, that is the one finding
-    of `catalog`, and `mirrors` is left out: both could only repeat what is pending.
+    Where there is no snapshot of the database's newest migration, that is the one finding of
+    `catalog`, and `mirrors` is left out: both could only repeat what is pending.
 
     Parameters
     ----------
@@ -52,17 +48,14 @@ def verify(
     ToolError : the local server, which the proof needs, cannot be started
     """
     actual = read_catalog(connection)
+    findings, compared = _against_snapshot(actual, newest)
     checks = [
         Check("files", files),
         Check("indexes", invalid_indexes(actual)),
         Check("constraints", unvalidated_constraints(actual)),
+        Check("catalog", findings),
     ]
-    try:
-        expected = _expected(_read_snapshot(newest))
-    except UnfitSnapshotError as error:
-        return [*checks, Check("catalog", error.findings)]
-    checks.append(Check("catalog", drift(actual, expected)))
-    if not mirrors:
+    if not (mirrors and compared):
         return checks
     from scripts.verify.mirrors import compare_mirrors  # noqa: PLC0415
 
@@ -88,10 +81,11 @@ def unvalidated_constraints(catalog: Catalog) -> list[Finding]:
     """Return a finding for each constraint that rows of before need not meet."""
     findings = []
     for constraint in catalog.values():
-        if constraint.kind == "constraint" and not constraint.attributes["validated"]:
-            assert constraint.parent
-            kind, owner = constraint.parent
-            name = constraint.name.removeprefix(f"{owner}.")
+        if constraint.attributes.get("validated") is False:
+            # `table constraint NAME on OWNER`
+            kind, _, _ = constraint.kind.partition(" ")
+            owner = constraint.parent[1] if constraint.parent else ""
+            name = constraint.name.removesuffix(f" on {owner}")
             findings.append(
                 Finding(
                     "unvalidated-constraint",
@@ -105,64 +99,41 @@ def unvalidated_constraints(catalog: Catalog) -> list[Finding]:
 
 def drift(actual: Catalog, expected: Catalog) -> list[Finding]:
     """Return a finding for each way in which a database is not what the snapshot makes."""
+    fix = "write the migration that is missing, or undo what was done by hand"
     return [
-        Finding(
-            "drift",
-            str(difference),
-            object=difference.object.name,
-            fix="write the migration that is missing, or undo what was done by hand",
-        )
+        Finding("drift", str(difference), object=difference.object.name, fix=fix)
         for difference in diff(expected, actual)
     ]
 
 
-def _read_snapshot(newest: str) -> str:
-    """Return the snapshot, or raise where it is not of the newest applied migration."""
+def _against_snapshot(actual: Catalog, newest: str) -> tuple[list[Finding], bool]:
+    """Return how the catalog is not the snapshot's, and whether the two could be compared."""
     path = project().snapshot
     file = project().relative(path)
-    render = "python -m scripts render"
+
+    def unfit(message: str, line: int | None = None) -> tuple[list[Finding], bool]:
+        fix = "python -m scripts render"
+        return [
+            Finding("stale-snapshot", f"{file} {message}", file=file, line=line, fix=fix)
+        ], False
+
     if not path.exists():
-        raise UnfitSnapshotError(
-            Finding("stale-snapshot", f"{file} is missing", file=file, fix=render)
-        )
+        return unfit("is missing")
     text = path.read_text("utf-8")
     version = snapshot_version(text)
-    if version == newest:
-        return text
-    message = (
-        f"the newest applied migration is {newest or 'none'}, and {file} is of {version or 'none'}:"
-        " the two were not compared"
-    )
-    if version and newest < version:
-        raise UnfitSnapshotError(
-            Finding("drift", message, file=file, fix="python -m scripts migrate")
-        )
-    raise UnfitSnapshotError(Finding("stale-snapshot", message, file=file, line=1, fix=render))
-
-
-def _expected(snapshot: str) -> Catalog:
-    """Return the catalog that the snapshot makes in a local scratch database."""
-    with (
-        scratch_database() as address,
-        connect(address, purpose="verify") as connection,
-    ):
+    if version != newest:
+        message = f"is of {version or 'none'}, and the newest applied migration is"
+        message = f"{message} {newest or 'none'}: the two were not compared"
+        if version and newest < version:
+            fix = "python -m scripts migrate"
+            return [Finding("drift", f"{file} {message}", file=file, fix=fix)], False
+        return unfit(message, 1)
+    with scratch_database() as address, connect(address, purpose="verify") as connection:
         connection.execute(project().roles.read_bytes())
         try:
-            load_snapshot(connection, snapshot)
+            load_snapshot(connection, text)
         except psycopg.Error as error:
-            raise _does_not_load(error, snapshot) from error
-        return read_catalog(connection)
-
-
-def _does_not_load(error: psycopg.Error, snapshot: str) -> UnfitSnapshotError:
-    file = project().relative(project().snapshot)
-    position = int(error.diag.statement_position or 1)
-    return UnfitSnapshotError(
-        Finding(
-            "stale-snapshot",
-            f"{file} does not load: {error.diag.message_primary}",
-            file=file,
-            line=snapshot.count("\n", 0, position - 1) + 1,
-            fix="python -m scripts render",
-        )
-    )
+            place = int(error.diag.statement_position or 1)
+            line = text.count("\n", 0, place - 1) + 1
+            return unfit(f"does not load: {error.diag.message_primary}", line)
+        return drift(actual, read_catalog(connection)), True

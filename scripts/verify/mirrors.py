@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -40,15 +41,10 @@ def compare_mirrors(connection: psycopg.Connection, mirrors: str) -> list[Findin
             )
         ]
     file = project().relative(Path(sys.modules[module].__file__ or module))
+    fix = "mend the mirror, or write the migration that is missing"
     return [
-        Finding(
-            "mirror",
-            f"{what} {name}: {disagreement}",
-            object=name,
-            file=file,
-            fix="mend the mirror, or write the migration that is missing",
-        )
-        for what, name, disagreement in _disagreements(_compare(connection, metadata))
+        Finding("mirror", f"{kind} {name}: {words}", object=name, file=file, fix=fix)
+        for kind, name, words in sorted(_disagreements(_compare(connection, metadata)))
     ]
 
 
@@ -69,31 +65,28 @@ def _compare(connection: psycopg.Connection, metadata: MetaData) -> list[Any]:
         return list(compare_metadata(context, metadata))
 
 
-def _disagreements(changes: list[Any]) -> list[tuple[str, str, str]]:
+def _disagreements(changes: Iterable[Any]) -> Iterator[tuple[str, str, str]]:
     """Tell what, which one and how, of the changes that would make the database the mirrors'."""
-    found = []
-    # Alembic lists the changes of one column together.
-    for change in (c for entry in changes for c in (entry if isinstance(entry, list) else [entry])):
+    here, there = (
+        "the mirrors have it, the database does not",
+        "the database has it, the mirrors do not",
+    )
+    for change in changes:
         match change:
-            case ("add_table", table):
-                found.append(("table", table.name, "the mirrors have it, the database does not"))
-            case ("remove_table", table):
-                found.append(("table", table.name, "the database has it, the mirrors do not"))
-            case ("add_column", _, table, column):
-                name = f"{table}.{column.name}"
-                found.append(("column", name, "the mirror has it, the database does not"))
-            case ("remove_column", _, table, column):
-                name = f"{table}.{column.name}"
-                found.append(("column", name, "the database has it, the mirror does not"))
-            case ("modify_type", _, table, column, _, there, here):
-                words = f"the mirror says {_sql(here)}, the database says {_sql(there)}"
-                found.append(("column", f"{table}.{column}", words))
-            case ("modify_nullable", _, table, column, _, _, here):
-                mirror, database = ("NULL", "NOT NULL") if here else ("NOT NULL", "NULL")
-                words = f"the mirror says {mirror}, the database says {database}"
-                found.append(("column", f"{table}.{column}", words))
-    return sorted(found)
+            case list():  # the changes of one column
+                yield from _disagreements(change)
+            case ("add_table" | "remove_table" as what, table):
+                yield "table", table.name, here if what == "add_table" else there
+            case ("add_column" | "remove_column" as what, _, table, column):
+                words = here if what == "add_column" else there
+                yield "column", f"{table}.{column.name}", words
+            case ("modify_type" | "modify_nullable", _, table, column, _, database, mirror):
+                words = f"the mirrors say {_sql(mirror)}, the database says {_sql(database)}"
+                yield "column", f"{table}.{column}", words
 
 
-def _sql(type_: Any) -> str:
-    return str(type_.compile(dialect=URL.create("postgresql+psycopg").get_dialect()()))
+def _sql(value: Any) -> str:
+    """The type, or what being nullable is in SQL."""
+    if isinstance(value, bool):
+        return "NULL" if value else "NOT NULL"
+    return str(value.compile(dialect=URL.create("postgresql+psycopg").get_dialect()()))

@@ -18,6 +18,10 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 
 PAST = datetime(2020, 1, 1, tzinfo=UTC)
 
+# Whose each row is: the tables that the application reads, and the column that says it.
+OWNER = dict.fromkeys(["tasks", "task_search", "conversations", "messages"], "user_id")
+OWNER |= {'"user"': "id"}
+
 # Alice and Bob have the same things; hers are numbered from 9001, his from 9101.
 ROWS = """
 insert into "user" (id, name, email, "createdAt", "updatedAt") values
@@ -32,11 +36,12 @@ insert into account (id, "accountId", "providerId", "userId", password, "updated
 insert into verification (id, identifier, value, "expiresAt") values
     ('verification', 'reset:alice', 'alice', '2030-01-01');
 insert into jwks (id, "publicKey", "privateKey") values ('key', '{}', '{}');
-insert into tasks (user_id, id, title, created_at, updated_at) overriding system value values
-    ('alice', 9001, 'Buy milk', '2020-01-01Z', '2020-01-01Z'),
-    ('alice', 9002, 'Sell cows', '2020-01-01Z', '2020-01-01Z'),
-    ('bob', 9101, 'Read a book', '2020-01-01Z', '2020-01-01Z'),
-    ('bob', 9102, 'Write a book', '2020-01-01Z', '2020-01-01Z');
+insert into tasks (user_id, id, title, description, due_date, created_at, updated_at)
+    overriding system value values
+    ('alice', 9001, 'Buy milk', null, null, '2020-01-01Z', '2020-01-01Z'),
+    ('alice', 9002, 'Sell cows', 'Two', '2030-01-01', '2020-01-01Z', '2020-01-01Z'),
+    ('bob', 9101, 'Read a book', null, null, '2020-01-01Z', '2020-01-01Z'),
+    ('bob', 9102, 'Write a book', null, null, '2020-01-01Z', '2020-01-01Z');
 insert into conversations (user_id, id, title, created_at, updated_at)
     overriding system value values
     ('alice', 9001, 'Cows', '2020-01-01Z', '2020-01-01Z'),
@@ -53,18 +58,20 @@ alter table messages enable trigger messages_touch_conversation;
 
 
 def act_as(connection: Connection, role: str, user: str | None = None) -> None:
-    """Take a role for the rest of the transaction, and a user's context if one is given."""
+    """Take a role (`none`: the owner's again), and a user's context if one is given."""
     connection.execute(f"set local role {role}")
     if user is not None:
         connection.execute("select set_tenant(%s)", [user])
 
 
 @contextmanager
-def refused(connection: Connection, sqlstate: str, constraint: str | None = None) -> Iterator[None]:
-    """Expect a refusal with this SQLSTATE and, where one is named, by this constraint."""
-    with pytest.raises(psycopg.Error) as caught, connection.transaction():
+def refused(
+    connection: Connection, error: type[psycopg.Error], constraint: str | None = None
+) -> Iterator[None]:
+    """Expect the error of one SQLSTATE and, where one is named, by this constraint."""
+    with pytest.raises(error) as caught, connection.transaction():
         yield
-    assert (caught.value.sqlstate, caught.value.diag.constraint_name) == (sqlstate, constraint)
+    assert (type(caught.value), caught.value.diag.constraint_name) == (error, constraint)
 
 
 def column(connection: Connection, query: str, parameters: Any = None) -> list[Any]:

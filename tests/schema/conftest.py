@@ -25,9 +25,15 @@ def database(server: LocalServer) -> Iterator[str]:
 
 
 @pytest.fixture
-def owner(database: str) -> Iterator[Connection]:
-    """The owner, in a transaction with `ROWS`."""
+def empty(database: str) -> Iterator[Connection]:
+    """The owner, in a transaction."""
     with psycopg.connect(database) as connection:
-        connection.execute(ROWS)
         yield connection
         connection.rollback()
+
+
+@pytest.fixture
+def owner(empty: Connection) -> Connection:
+    """The owner, in a transaction with `ROWS`."""
+    empty.execute(ROWS)
+    return empty

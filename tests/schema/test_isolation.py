@@ -2,163 +2,167 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import psycopg
 import pytest
+from psycopg.errors import InsufficientPrivilege, InvalidParameterValue
 
-from tests.schema.acting import Connection, act_as, column, refused, value
+from tests.schema.acting import OWNER, Connection, act_as, column, refused, value
 
-INSUFFICIENT_PRIVILEGE = "42501"
-FOREIGN_KEY_VIOLATION = "23503"
+pytestmark = pytest.mark.row("R7")
 
-TENANT = ["tasks", "task_search", "conversations", "messages"]
-KEY = {"task_search": "task_id"}
-
-INSERTS = {
-    "tasks": "insert into tasks (user_id, title) values (%s, 'x')",
-    "task_search": "insert into task_search (user_id, task_id, search) values (%s, 9101, '')",
-    "conversations": "insert into conversations (user_id) values (%s)",
-    "messages": """
-        insert into messages (user_id, conversation_id, role, content)
-        values (%s, 9101, 'user', 'x')
-    """,
-}
-UPDATES = {
-    "tasks": "update tasks set title = 'x'",
-    "task_search": "update task_search set search = ''",
-    "conversations": "update conversations set title = 'x'",
-}
+CURRENT = "select nullif(current_setting('app.user_id', true), '')"
 
 
-@pytest.mark.row("R7")
-@pytest.mark.parametrize("table", TENANT)
-def test_only_ones_own_rows_are_there(owner: Connection, table: str) -> None:
-    act_as(owner, "todo_app", "alice")
-    assert set(column(owner, f"select user_id from {table}")) == {"alice"}
-    key = KEY.get(table, "id")
-    assert column(owner, f"select {key} from {table} where user_id = 'bob'") == []
-    assert column(owner, f"select {key} from {table} where {key} = 9101") == []
-    act_as(owner, "todo_app", "bob")
-    assert set(column(owner, f"select user_id from {table}")) == {"bob"}
+def rows(connection: Connection, user: str) -> dict[str, list[Any]]:
+    """Return every row of a user, with its place: an update writes a new version elsewhere."""
+    return {
+        table: connection.execute(
+            f"select ctid::text, t::text from {table} as t where {name} = %s order by 1", [user]
+        ).fetchall()
+        for table, name in {**OWNER, "session": '"userId"', "account": '"userId"'}.items()
+    }
 
 
-@pytest.mark.row("R7")
-@pytest.mark.parametrize("setting", [None, "", "nobody"])
-@pytest.mark.parametrize("table", [*TENANT, '"user"'])
-def test_without_a_context_nothing_is_there(
-    owner: Connection, table: str, setting: str | None
+@pytest.mark.parametrize(
+    ("role", "context", "seen"),
+    [
+        ("todo_app", "alice", ["alice"]),
+        ("todo_app", "bob", ["bob"]),
+        ("todo_app", "nobody", []),
+        ("todo_app", "", []),
+        ("todo_app", None, []),
+        ("todo_readonly", None, ["alice", "bob"]),
+    ],
+)
+@pytest.mark.parametrize("table", OWNER)
+def test_who_sees_whose_rows(
+    owner: Connection, table: str, role: str, context: str | None, seen: list[str]
 ) -> None:
-    act_as(owner, "todo_app")
-    if setting is not None:
-        owner.execute("select set_config('app.user_id', %s, true)", [setting])
-    assert column(owner, f"select 1 from {table}") == []
+    act_as(owner, role)
+    if context is not None:
+        owner.execute("select set_config('app.user_id', %s, true)", [context])
+    assert column(owner, f"select distinct {OWNER[table]} from {table} order by 1") == seen
 
 
-@pytest.mark.row("R7")
 @pytest.mark.parametrize("user", ["alice", None])
-@pytest.mark.parametrize("table", UPDATES)
-def test_other_rows_are_not_updated(owner: Connection, table: str, user: str | None) -> None:
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "update tasks set title = 'x'",
+        "update task_search set search = ''",
+        "update conversations set title = 'x'",
+        "delete from tasks",
+        "delete from conversations",
+        "delete from messages",
+    ],
+)
+def test_another_users_rows_are_not_written(
+    owner: Connection, statement: str, user: str | None
+) -> None:
+    before = rows(owner, "bob")
     act_as(owner, "todo_app", user)
-    before = value(owner, f"select count(*) from {table}")
-    assert owner.execute(UPDATES[table]).rowcount == before
-    assert owner.execute(f"{UPDATES[table]} where user_id = 'bob'").rowcount == 0
-    owner.execute("reset role")
-    # Bob's rows are where they were: an update writes a new version.
-    changed = f"select count(*) from {table} where user_id = 'bob' and cmax::text::int > %s"
-    assert value(owner, f"select count(*) from {table} where user_id = 'bob'")
-    last = value(owner, f"select max(cmin::text::int) from {table} where user_id = 'bob'")
-    assert value(owner, changed, [last]) == 0
+    assert (owner.execute(statement).rowcount > 0) is (user is not None)
+    act_as(owner, "none")
+    assert rows(owner, "bob") == before
 
 
-@pytest.mark.row("R7")
 @pytest.mark.parametrize("user", ["alice", None])
-@pytest.mark.parametrize("table", ["tasks", "conversations", "messages"])
-def test_other_rows_are_not_deleted(owner: Connection, table: str, user: str | None) -> None:
-    bobs = value(owner, f"select count(*) from {table} where user_id = 'bob'")
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "insert into tasks (user_id, title) values ('bob', 'x')",
+        "insert into task_search (user_id, task_id, search) values ('bob', 9101, '')",
+        "insert into conversations (user_id) values ('bob')",
+        """
+        insert into messages (user_id, conversation_id, role, content)
+        values ('bob', 9101, 'user', 'x')
+        """,
+    ],
+)
+def test_nothing_is_inserted_for_another(
+    owner: Connection, statement: str, user: str | None
+) -> None:
     act_as(owner, "todo_app", user)
-    assert owner.execute(f"delete from {table} where user_id = 'bob'").rowcount == 0
-    owner.execute(f"delete from {table}")
-    owner.execute("reset role")
-    assert value(owner, f"select count(*) from {table} where user_id = 'bob'") == bobs
-
-
-@pytest.mark.row("R7")
-@pytest.mark.parametrize("user", ["alice", None])
-@pytest.mark.parametrize("table", TENANT)
-def test_nothing_is_inserted_for_another(owner: Connection, table: str, user: str | None) -> None:
-    act_as(owner, "todo_app", user)
-    with refused(owner, INSUFFICIENT_PRIVILEGE):
-        owner.execute(INSERTS[table], ["bob"])
-
-
-@pytest.mark.row("R7")
-@pytest.mark.parametrize("table", TENANT)
-def test_nothing_is_moved_to_another(owner: Connection, table: str) -> None:
-    statement = f"update {table} set user_id = 'bob'"
-    with owner.transaction(force_rollback=True):
-        act_as(owner, "todo_app", "alice")
-        with refused(owner, INSUFFICIENT_PRIVILEGE):
-            owner.execute(statement)
-    # The policy alone refuses it too, should the privilege ever be granted.
-    owner.execute(f"grant update (user_id) on {table} to todo_app")
-    act_as(owner, "todo_app", "alice")
-    with pytest.raises(Exception, match="row-level security"):
+    with pytest.raises(InsufficientPrivilege, match="row-level security"):
         owner.execute(statement)
 
 
-@pytest.mark.row("R3", "R7")
-def test_no_message_enters_anothers_conversation(owner: Connection) -> None:
-    act_as(owner, "todo_app", "alice")
-    with refused(owner, FOREIGN_KEY_VIOLATION, "messages_conversation_id_fkey"):
-        owner.execute(INSERTS["messages"], ["alice"])
-    owner.execute("reset role")
-    assert column(owner, "select id from messages where conversation_id = 9101") == [9101]
+@pytest.mark.row("R1")
+def test_better_auth_writes_every_account(owner: Connection) -> None:
+    act_as(owner, "todo_auth")
+    for statement in (
+        """insert into "user" (id, name, email) values ('carol', 'Carol', 'c@d') returning *""",
+        """select * from "user" where email = 'bob@example.com'""",
+        """update "user" set name = 'x' where id = 'alice' returning *""",
+    ):
+        assert owner.execute(statement).rowcount == 1
 
 
-@pytest.mark.row("R7")
-def test_a_user_sees_its_own_account_only(owner: Connection) -> None:
-    act_as(owner, "todo_app", "alice")
-    assert column(owner, """select email from "user" """) == ["alice@example.com"]
-
-
-@pytest.mark.row("R7")
-@pytest.mark.parametrize("role", ["todo_auth", "todo_readonly"])
-def test_other_roles_see_every_account(owner: Connection, role: str) -> None:
+@pytest.mark.row("R1", "R4")
+@pytest.mark.parametrize("role", ["todo_auth", "none"])
+def test_deleting_a_user_removes_all_that_is_theirs(owner: Connection, role: str) -> None:
+    bobs = rows(owner, "bob")
+    assert all(rows(owner, "alice").values())
     act_as(owner, role)
-    assert column(owner, """select id from "user" order by id""") == ["alice", "bob"]
+    # The cascade removes the rest from tables that the role may not touch.
+    assert owner.execute("""delete from "user" where id = 'alice'""").rowcount == 1
+    act_as(owner, "none")
+    assert not any(rows(owner, "alice").values())
+    assert rows(owner, "bob") == bobs
+    assert column(owner, "select id from verification union select id from jwks order by 1") == [
+        "key",
+        "verification",
+    ]
 
 
-@pytest.mark.row("R7")
-@pytest.mark.parametrize("table", TENANT)
-def test_readers_see_every_tenant(owner: Connection, table: str) -> None:
-    act_as(owner, "todo_readonly")
-    assert set(column(owner, f"select user_id from {table}")) == {"alice", "bob"}
+@pytest.mark.row("R4")
+@pytest.mark.parametrize("role", ["todo_app", "none"])
+@pytest.mark.parametrize(
+    ("parent", "child", "left"), [("tasks", "task_search", 1), ("conversations", "messages", 0)]
+)
+def test_deleting_a_parent_removes_its_children(
+    owner: Connection, parent: str, child: str, left: int, role: str
+) -> None:
+    before, bobs = rows(owner, "alice"), rows(owner, "bob")
+    act_as(owner, role, "alice")
+    assert owner.execute(f"delete from {parent} where id = 9001").rowcount == 1
+    act_as(owner, "none")
+    after = rows(owner, "alice")
+    assert (len(after.pop(parent)), len(after.pop(child))) == (left, left)
+    assert after.items() <= before.items()
+    assert rows(owner, "bob") == bobs
 
 
-@pytest.mark.row("R7")
-@pytest.mark.parametrize("table", [*TENANT, '"user"'])
-def test_an_owner_without_bypassrls_sees_nothing(owner: Connection, table: str) -> None:
-    owner.execute(
-        """
-        create role plain_owner;
-        grant plain_owner to current_user with inherit false, set true;
-        grant create on schema public to plain_owner;
-        """
-    )
-    owner.execute(f"alter table {table} owner to plain_owner")
-    owner.execute("grant execute on function set_tenant(text) to plain_owner")
-    act_as(owner, "plain_owner", "alice")
-    assert column(owner, f"select 1 from {table}") == []
+@pytest.mark.parametrize("user", [None, ""])
+def test_the_context_is_never_nobody(owner: Connection, user: str | None) -> None:
+    act_as(owner, "todo_app", "alice")
+    with refused(owner, InvalidParameterValue):
+        owner.execute("select set_tenant(%s)", [user])
+    assert value(owner, CURRENT) == "alice"
 
 
-@pytest.mark.row("R7")
-def test_every_tenant_table_has_forced_row_security(owner: Connection) -> None:
-    tables = owner.execute(
-        """
-        select relname, relrowsecurity and relforcerowsecurity from pg_class
-        where relkind = 'r' and relnamespace = 'public'::regnamespace and (
-            relname = 'user' or exists (
-                select from pg_attribute where attrelid = pg_class.oid and attname = 'user_id'
-            )
-        )
-        """
-    ).fetchall()
-    assert dict(tables) == dict.fromkeys([*TENANT, "user"], True)
+@pytest.mark.parametrize(
+    "user",
+    [" ", "it's", "a\\'b\\", "'; set local app.user_id = 'bob", "$$ %L", "\u00fc\U0001f600" * 127],
+)
+def test_the_context_takes_any_other_text_as_it_is(empty: Connection, user: str) -> None:
+    path = value(empty, "show search_path")
+    act_as(empty, "todo_app", user)
+    assert value(empty, CURRENT) == user
+    assert value(empty, "show search_path") == path
+
+
+@pytest.mark.parametrize("undone", [False, True])
+def test_the_context_ends_with_its_transaction(database: str, undone: bool) -> None:
+    with psycopg.connect(database, autocommit=True) as connection:
+        with connection.transaction(force_rollback=undone):
+            connection.execute("select set_tenant('alice')")
+            with connection.transaction(force_rollback=undone):  # a savepoint
+                connection.execute("select set_tenant('bob')")
+            assert value(connection, CURRENT) == ("alice" if undone else "bob")
+        assert value(connection, CURRENT) is None
+        # Outside a transaction it holds for its own statement.
+        connection.execute("select set_tenant('alice')")
+        assert value(connection, CURRENT) is None

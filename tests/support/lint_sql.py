@@ -31,32 +31,25 @@ ROLLBACK_IN_TRANSACTION = {
 }
 
 
-def lint(files: list[Path], *, transactional: bool, off: dict[str, str]) -> bool:
-    """Return whether squawk has nothing to say about the files; what it says is printed."""
-    if not files:
-        return True
-    command: list[str | Path] = [SQUAWK, f"--pg-version={OLDEST_SERVER}"]
-    command += ["--assume-in-transaction"] if transactional else ["--no-assume-in-transaction"]
-    command += [f"--exclude={rule}" for rule in {**EVERYWHERE, **off}]
-    return subprocess.run([*command, *files], cwd=ROOT, check=False).returncode == 0
-
-
 def main(folder: Path = ROOT / "migrations") -> int:
     """Lint everything; the exit status is 1 where squawk found something."""
-    rollbacks = set(folder.glob("*.rollback.sql"))
-    forward = sorted(set(folder.glob("*.sql")) - rollbacks)
-    # The forward file says for both whether they run in a transaction.
-    bare = [path for path in forward if NOT_TRANSACTIONAL.search(path.read_text(encoding="utf-8"))]
-    bare_rollbacks = rollbacks & {path.with_suffix(".rollback.sql") for path in bare}
-    inside = [ROOT / "sql" / "roles.sql", *(path for path in forward if path not in bare)]
-    inside_rollbacks = sorted(rollbacks - bare_rollbacks)
-    runs = [
-        lint(inside, transactional=True, off={}),
-        lint(bare, transactional=False, off={}),
-        lint(inside_rollbacks, transactional=True, off={**ROLLBACK, **ROLLBACK_IN_TRANSACTION}),
-        lint(sorted(bare_rollbacks), transactional=False, off=ROLLBACK),
-    ]
-    return 0 if all(runs) else 1
+    runs: dict[tuple[bool, bool], list[Path]] = {(True, False): [ROOT / "sql" / "roles.sql"]}
+    for path in sorted(folder.glob("*.sql")):
+        rollback = path.name.endswith(".rollback.sql")
+        # The forward file says for both whether they run in a transaction.
+        forward = path.with_name(path.name.replace(".rollback.sql", ".sql"))
+        transactional = not NOT_TRANSACTIONAL.search(forward.read_text(encoding="utf-8"))
+        runs.setdefault((transactional, rollback), []).append(path)
+    status = 0
+    for (transactional, rollback), files in runs.items():
+        off = EVERYWHERE | (ROLLBACK if rollback else {})
+        if transactional and rollback:
+            off |= ROLLBACK_IN_TRANSACTION
+        transaction = "--assume-in-transaction" if transactional else "--no-assume-in-transaction"
+        options = [f"--pg-version={OLDEST_SERVER}", transaction, *(f"--exclude={o}" for o in off)]
+        result = subprocess.run([SQUAWK, *options, *files], cwd=ROOT, check=False)
+        status |= result.returncode != 0
+    return status
 
 
 if __name__ == "__main__":

@@ -116,6 +116,13 @@ create table part (id integer not null, at date not null, primary key (id, at)) 
 create index part_at on part (at);
 create table a_part_2024 partition of part for values from ('2024-01-01') to ('2025-01-01');
 create table part_default partition of part default;
+create table "A part" (
+    id integer,
+    at date,
+    n integer default nextval('"Mixed Case_id_seq"'),
+    foreign key (id, at) references part
+);
+alter table part add foreign key (id) references aaa_child;
 create table inh_parent (x integer check (x > 0));
 create table inh_child (y integer) inherits (inh_parent);
 

@@ -1,169 +1,168 @@
--- Changes to awkward.sql, one a paragraph, and the differences that they are expected to make.
+-- Changes to awkward.sql, and after each paragraph the differences that it is expected to make.
 
+-- objects that come and go; of what belongs to them, nothing
 create schema s;
---> schema s: found, not expected
-
-comment on schema "Weird Schema" is null;
---> schema "Weird Schema": comment: expected a schema; with -- a "quoted" name, found none
-
 create extension hstore;
---> extension hstore: found, not expected
-
-alter type mood add value 'bored';
---> type public.mood: labels: expected 'sad', 'it''s ok', 'happy', found 'sad', 'it''s ok', 'happy', 'bored'
-
-alter type pair alter attribute a type bigint;
---> column public.pair.a: type: expected integer, found bigint
-
-alter domain positive drop not null;
---> domain public.positive: not null: expected yes, found no
-
+create table "Weird Schema".yoyo_lock ();
+alter table cyc_a add column c text;
+alter table "Mixed Case" drop column born;
+alter table cyc_b drop constraint cyc_b_a_fkey;
 alter domain positive drop constraint positive_check;
---> constraint public.positive.positive_check: expected, not found
+drop index mixed_uq;
+drop table after_defaults;
+drop table unl cascade;
+drop procedure bump;
+drop aggregate total(integer);
+drop rule nope on a_view_of_v;
+drop materialized view mv;
+drop statistics st;
+drop policy ro on "Mixed Case";
+drop function "Ünï"(text);
+--> aggregate public.total(integer): expected, not found
+--> domain constraint positive_check on public.positive: expected, not found
+--> extension hstore: found, not expected
+--> function public."Ünï"(pg_catalog.text): expected, not found
+--> index public.mixed_uq: expected, not found
+--> materialized view public.mv: expected, not found
+--> policy ro on public."Mixed Case": expected, not found
+--> procedure public.bump(integer): expected, not found
+--> rule nope on public.a_view_of_v: expected, not found
+--> schema s: found, not expected
+--> statistics object public.st: expected, not found
+--> table "Weird Schema".yoyo_lock: found, not expected
+--> table public.after_defaults: expected, not found
+--> table public.unl: expected, not found
+--> table column public."Mixed Case".born: expected, not found
+--> table column public.borrows.id: default: expected nextval('public.unl_id_seq'::regclass), found none
+--> table column public.cyc_a.c: found, not expected
+--> table constraint cyc_b_a_fkey on public.cyc_b: expected, not found
 
+-- types, routines, sequences
+alter type mood add value 'bored';
+alter type pair alter attribute a type bigint;
+alter domain positive drop not null;
 create or replace function add(a text, b text default 'x;y') returns text language plpgsql stable as $$
 begin
     return a;
 end
 $$;
---> function public.add(a text, b text): definition: expected -- a comment; with a semicolon, found return a;
-
 alter function touch() security definer;
---> function public.touch(): definition: expected AS $function$ begin new.changed := now(); return new; end $function$, found SECURITY DEFINER
-
-drop procedure bump;
---> procedure public.bump(INOUT x integer): expected, not found
-
-drop aggregate total(integer);
---> aggregate public.total(integer): expected, not found
-
 alter sequence odd_seq no cycle;
---> sequence public.odd_seq: cycle: expected yes, found no
-
 alter sequence "Mixed Case_id_seq" increment 7;
+alter sequence unl_id_seq owned by none;
+--> composite type column public.pair.a: type: expected integer, found bigint
+--> function public.add(pg_catalog.text,pg_catalog.text): definition: expected -- a comment; with a semicolon, found return a;
+--> function public.touch(): definition: expected AS $function$ begin new.changed := now(); return new; end $function$, found SECURITY DEFINER
 --> sequence public."Mixed Case_id_seq": increment: expected 5, found 7
+--> sequence public.odd_seq: cycle: expected yes, found no
+--> sequence public.unl_id_seq: owned by: expected public.unl.id, found none
+--> type public.mood: labels: expected 'sad', 'it''s ok', 'happy', found 'sad', 'it''s ok', 'happy', 'bored'
+--> type public.positive: not null: expected yes, found no
 
-drop table unl cascade;
---> column public.borrows.id: default: expected nextval('public.unl_id_seq'::regclass), found none
---> table public.unl: expected, not found
-
+-- tables
 alter table unl set logged;
---> sequence public.unl_id_seq: persistence: expected unlogged, found permanent
---> table public.unl: persistence: expected unlogged, found permanent
-
 alter table "Mixed Case" no force row level security;
---> table public."Mixed Case": force row security: expected yes, found no
-
 alter table "Weird Schema".t reset (fillfactor);
---> table "Weird Schema".t: options: expected autovacuum_enabled=false, fillfactor=70, found autovacuum_enabled=false
-
-comment on table cyc_a is 'A';
---> table public.cyc_a: comment: expected none, found A
-
 alter table part detach partition a_part_2024;
+alter table after_defaults replica identity nothing;
+--> sequence public.unl_id_seq: persistence: expected unlogged, found permanent
+--> table "Weird Schema".t: options: expected autovacuum_enabled=false, fillfactor=70, found autovacuum_enabled=false
+--> table public."Mixed Case": force row security: expected yes, found no
 --> table public.a_part_2024: inherits: expected public.part, found none
 --> table public.a_part_2024: partition: expected FOR VALUES FROM ('2024-01-01') TO ('2025-01-01'), found none
+--> table public.after_defaults: replica identity: expected full, found nothing
+--> table public.unl: persistence: expected unlogged, found permanent
+--> table constraint part_id_fkey on public.a_part_2024: found, not expected
 
-alter table cyc_a add column c text;
---> column public.cyc_a.c: found, not expected
-
-alter table renamed alter column b type varchar(9);
---> column public.renamed.b: type: expected text, found character varying(9)
-
-alter table renamed alter column b type text collate "C";
---> column public.renamed.b: collation: expected none, found pg_catalog."C"
-
+-- columns, whose order counts
+alter table renamed drop column id;
+alter table renamed add column id integer not null;
+alter table renamed alter column b type varchar(9) collate "C";
 alter table renamed alter column b drop not null;
---> column public.renamed.b: not null: expected yes, found no
-
 alter table uses_functions alter column k set default 4;
---> column public.uses_functions.k: default: expected public.add(1, 2), found 4
-
 alter table "Mixed Case" alter column twice drop expression;
---> column public."Mixed Case".twice: generated: expected (length("select") * 2) stored, found none
-
 alter table "Mixed Case" alter column id set generated by default;
---> column public."Mixed Case".id: identity: expected always, found by default
+alter table "Mixed Case" alter column "select" set storage external;
+alter table "Mixed Case" alter column "select" set statistics -1;
+--> table column public."Mixed Case"."select": statistics: expected 500, found none
+--> table column public."Mixed Case"."select": storage: expected none, found external
+--> table column public."Mixed Case".id: identity: expected always, found by default
+--> table column public."Mixed Case".twice: generated: expected (length("select") * 2) stored, found none
+--> table column public.renamed.b: collation: expected none, found "C"
+--> table column public.renamed.b: not null: expected yes, found no
+--> table column public.renamed.b: type: expected text, found character varying(9)
+--> table column public.uses_functions.k: default: expected public.add(1, 2), found 4
+--> table public.renamed: order of columns: expected id, b, found b, id
 
-comment on column "Mixed Case".id is null;
---> column public."Mixed Case".id: comment: expected the key, found none
-
-alter table cyc_b drop constraint cyc_b_a_fkey;
---> constraint public.cyc_b.cyc_b_a_fkey: expected, not found
-
+-- constraints and indexes
 alter table cyc_b alter constraint cyc_b_a_fkey not deferrable;
---> constraint public.cyc_b.cyc_b_a_fkey: definition: expected FOREIGN KEY (a) REFERENCES public.cyc_a(id) DEFERRABLE INITIALLY DEFERRED, found FOREIGN KEY (a) REFERENCES public.cyc_a(id)
-
 alter table "Mixed Case" validate constraint late;
---> constraint public."Mixed Case".late: validated: expected no, found yes
-
-comment on constraint parent_fkey on "Mixed Case" is null;
---> constraint public."Mixed Case".parent_fkey: comment: expected self, found none
-
-alter table after_defaults drop constraint after_defaults_pkey;
---> constraint public.after_defaults.after_defaults_pkey: expected, not found
-
-drop index mixed_uq;
---> index public.mixed_uq: expected, not found
-
 drop index mixed_uq;
 create unique index mixed_uq on "Mixed Case" (n);
 --> index public.mixed_uq: definition: expected CREATE UNIQUE INDEX mixed_uq ON public."Mixed Case" USING btree (n) NULLS NOT DISTINCT, found CREATE UNIQUE INDEX mixed_uq ON public."Mixed Case" USING btree (n)
+--> table constraint cyc_b_a_fkey on public.cyc_b: definition: expected FOREIGN KEY (a) REFERENCES public.cyc_a(id) DEFERRABLE INITIALLY DEFERRED, found FOREIGN KEY (a) REFERENCES public.cyc_a(id)
+--> table constraint late on public."Mixed Case": validated: expected no, found yes
 
-comment on index mixed_lower is 'I';
---> index public.mixed_lower: comment: expected idx, found I
-
+-- triggers, policies, views
 alter table "Mixed Case" disable trigger touch;
---> trigger public."Mixed Case".touch: enabled: expected yes, found no
-
 alter policy own on "Mixed Case" to snap_app using (true) with check (false);
---> policy public."Mixed Case".own: check: expected true, found false
---> policy public."Mixed Case".own: roles: expected PUBLIC, found snap_app
---> policy public."Mixed Case".own: using: expected (id = (NULLIF(current_setting('app.x'::text, true), ''::text))::bigint), found true
-
 drop policy ro on "Mixed Case";
 create policy ro on "Mixed Case" for update to snap_app, snap_ro using (true);
---> policy public."Mixed Case".ro: command: expected select, found update
---> policy public."Mixed Case".ro: permissive: expected no, found yes
-
+create or replace view v as select id, "select" from "Mixed Case" where twice > 2;
 alter view v reset (security_invoker);
+--> policy own on public."Mixed Case": check: expected true, found false
+--> policy own on public."Mixed Case": roles: expected PUBLIC, found snap_app
+--> policy own on public."Mixed Case": using: expected (id = (NULLIF(current_setting('app.x'::text, true), ''::text))::bigint), found true
+--> policy ro on public."Mixed Case": command: expected select, found update
+--> policy ro on public."Mixed Case": permissive: expected no, found yes
+--> trigger touch on public."Mixed Case": enabled: expected yes, found no
+--> view public.v: definition: expected WHERE (twice > 1);, found WHERE (twice > 2);
 --> view public.v: options: expected security_invoker=true, found none
 
-create or replace view v with (security_invoker = true) as select id, "select" from "Mixed Case" where twice > 2;
---> view public.v: definition: expected WHERE (twice > 1);, found WHERE (twice > 2);
-
-drop materialized view mv;
---> materialized view public.mv: expected, not found
-
-drop rule nope on a_view_of_v;
---> rule public.a_view_of_v.nope: expected, not found
-
-drop statistics st;
---> statistics public.st: expected, not found
-
+-- privileges
 revoke select on "Mixed Case" from snap_app;
---> grants table public."Mixed Case" to snap_app: expected, not found
-
 grant select on cyc_a to public;
---> grants table public.cyc_a to PUBLIC: found, not expected
-
 revoke grant option for select on "Mixed Case" from snap_ro;
---> grants table public."Mixed Case" to snap_ro: with grant option: expected SELECT, found none
-
 revoke delete on cyc_a from current_user;
---> grants table public.cyc_a to its owner: privileges: expected all, found INSERT, REFERENCES, SELECT, TRIGGER, TRUNCATE, UPDATE
-
 grant update (n) on "Mixed Case" to snap_app;
---> grants column public."Mixed Case".n to snap_app: privileges: expected INSERT, found INSERT, UPDATE
-
 grant execute on function add(text, text) to public;
---> grants function public.add(a text, b text) to PUBLIC: found, not expected
-
 revoke usage on type mood from public;
---> grants type public.mood to PUBLIC: expected, not found
-
 revoke usage on sequence odd_seq from snap_app;
---> grants sequence public.odd_seq to snap_app: privileges: expected SELECT, USAGE, found SELECT
-
 grant create on schema public to snap_app;
---> grants schema public to snap_app: found, not expected
+--> function public.add(pg_catalog.text,pg_catalog.text): granted to PUBLIC: expected none, found EXECUTE
+--> schema public: granted to snap_app: expected none, found CREATE
+--> sequence public.odd_seq: granted to snap_app: expected SELECT, USAGE, found SELECT
+--> table public."Mixed Case": granted to snap_app: expected SELECT, found none
+--> table public."Mixed Case": granted to snap_ro: expected none, found SELECT
+--> table public."Mixed Case": granted to snap_ro with grant option: expected SELECT, found none
+--> table public.cyc_a: granted to PUBLIC: expected none, found SELECT
+--> table public.cyc_a: granted to its owner: expected all, found INSERT, REFERENCES, SELECT, TRIGGER, TRUNCATE, UPDATE
+--> table column public."Mixed Case".n: granted to snap_app: expected INSERT, found INSERT, UPDATE
+--> type public.mood: granted to PUBLIC: expected USAGE, found none
+
+-- comments
+comment on schema "Weird Schema" is null;
+comment on type mood is null;
+comment on function "Ünï"(text) is 'U';
+comment on table cyc_a is 'A';
+comment on column "Mixed Case".id is null;
+comment on constraint parent_fkey on "Mixed Case" is null;
+comment on index mixed_lower is 'I';
+comment on trigger touch on "Mixed Case" is null;
+comment on policy own on "Mixed Case" is null;
+--> function public."Ünï"(pg_catalog.text): comment: expected Ünïcode ☃ — dash, found U
+--> index public.mixed_lower: comment: expected idx, found I
+--> policy own on public."Mixed Case": comment: expected pol, found none
+--> schema "Weird Schema": comment: expected a schema; with -- a "quoted" name, found none
+--> table public.cyc_a: comment: expected none, found A
+--> table column public."Mixed Case".id: comment: expected the key, found none
+--> table constraint parent_fkey on public."Mixed Case": comment: expected self, found none
+--> trigger touch on public."Mixed Case": comment: expected trg, found none
+--> type public.mood: comment: expected moods, found none
+
+-- what is taken back
+alter table cyc_a add c text;
+alter table cyc_a drop c;
+revoke select on "Mixed Case" from snap_app;
+grant select on "Mixed Case" to snap_app;
+grant all on type mood to public;

@@ -47,7 +47,7 @@ def differences(connection: psycopg.Connection, change: str) -> list[str]:
     return [str(difference) for difference in diff(before, read_catalog(connection))]
 
 
-@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.partition("\n")[0])
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.partition("\n")[0][3:])
 def test_a_change_is_told_by_object_attribute_expected_and_found(
     awkward: psycopg.Connection, change: str
 ) -> None:
@@ -55,75 +55,28 @@ def test_a_change_is_told_by_object_attribute_expected_and_found(
     assert differences(awkward, change) == expected
 
 
-def test_a_change_that_is_taken_back_is_no_difference(awkward: psycopg.Connection) -> None:
-    assert differences(awkward, "alter table cyc_a add c text; alter table cyc_a drop c") == []
-
-
-def test_of_a_missing_table_nothing_else_is_told(awkward: psycopg.Connection) -> None:
-    dropped = "drop table after_defaults"
-    assert differences(awkward, dropped) == ["table public.after_defaults: expected, not found"]
-
-
-def test_another_order_of_columns_is_a_difference_of_the_table(
-    awkward: psycopg.Connection,
-) -> None:
-    awkward.execute("alter table borrows add b integer, add c integer")
-    before = read_catalog(awkward)
-    awkward.execute("alter table borrows drop b; alter table borrows add b integer")
-    assert [str(difference) for difference in diff(before, read_catalog(awkward))] == [
-        "table public.borrows: order of columns: expected id, b, c, found id, c, b"
-    ]
-
-
-def test_a_dropped_column_does_not_change_the_order_of_the_others(
-    awkward: psycopg.Connection,
-) -> None:
-    awkward.execute("alter table borrows add b integer, add c integer")
-    assert differences(awkward, "alter table borrows drop b") == [
-        "column public.borrows.b: expected, not found"
-    ]
-
-
-def test_an_invalid_index_is_read_as_such(scratch: Address) -> None:
-    with connect(scratch, purpose="test") as connection:
-        connection.execute("create table t (a integer); insert into t values (1), (1)")
-        with pytest.raises(psycopg.errors.UniqueViolation):
-            connection.execute("create unique index concurrently t_a on t (a)")
-        assert read_catalog(connection)["index", "public.t_a"].attributes["valid"] is False
-
-
 def test_bookkeeping_is_left_out_with_all_that_belongs_to_it(awkward: psycopg.Connection) -> None:
-    for table in BOOKKEEPING:
-        awkward.execute(
-            f"""
-            create table {table} (id bigint generated always as identity primary key, n serial);
-            create index on {table} (n);
-            comment on table {table} is 'kept';
-            comment on column {table}.n is 'kept';
-            grant select on {table} to snap_ro;
-            alter table {table} enable row level security;
-            create policy p on {table} using (true);
-            create trigger t before update on {table} for each row execute function touch();
-            create statistics {table}_statistics on id, n from {table}
-            """.encode()
-        )
-    without = differences(awkward, "; ".join(f"drop table {table}" for table in BOOKKEEPING))
-    assert without == []
-
-
-def test_a_table_of_another_schema_is_no_bookkeeping(awkward: psycopg.Connection) -> None:
-    assert differences(awkward, 'create table "Weird Schema".yoyo_lock ()') == [
-        'table "Weird Schema".yoyo_lock: found, not expected'
-    ]
+    made = "".join(
+        f"""
+        create table {table} (id bigint generated always as identity primary key, n serial);
+        create index on {table} (n);
+        comment on column {table}.n is 'kept';
+        grant select on {table} to snap_ro;
+        create policy p on {table} using (true);
+        create trigger t before update on {table} for each row execute function touch();
+        create statistics {table}_statistics on id, n from {table};
+        """
+        for table in BOOKKEEPING
+    )
+    assert differences(awkward, made) == []
 
 
 def test_of_an_extension_only_itself_is_read(awkward: psycopg.Connection) -> None:
-    names = [name for kind, name in read_catalog(awkward) if "citext" in name]
-    assert names == ["citext"]
+    assert [name for kind, name in read_catalog(awkward) if "citext" in name] == ["citext"]
 
 
 def test_the_sessions_settings_neither_matter_nor_change(loaded: Address) -> None:
-    with connect(loaded, purpose="test") as connection:
+    with connect(loaded, purpose="test", read_only=True) as connection:
         plain = read_catalog(connection)
         connection.execute(
             """
@@ -133,13 +86,7 @@ def test_the_sessions_settings_neither_matter_nor_change(loaded: Address) -> Non
             """
         )
         assert read_catalog(connection) == plain
-        setting = connection.execute("show timezone").fetchone()
-        assert setting == ("Asia/Tokyo",)
-
-
-def test_a_read_only_session_is_enough(loaded: Address) -> None:
-    with connect(loaded, purpose="test", read_only=True) as connection:
-        assert read_catalog(connection)
+        assert connection.execute("show timezone").fetchone() == ("Asia/Tokyo",)
 
 
 def test_the_owner_does_not_matter(server: LocalServer, loaded: Address, scratch: Address) -> None:
@@ -152,7 +99,7 @@ def test_the_owner_does_not_matter(server: LocalServer, loaded: Address, scratch
 
 
 def test_the_number_of_queries_does_not_grow_with_the_number_of_tables(
-    scratch: Address, monkeypatch: pytest.MonkeyPatch
+    awkward: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queries = []
     execute = psycopg.Cursor.execute
@@ -161,22 +108,16 @@ def test_the_number_of_queries_does_not_grow_with_the_number_of_tables(
         queries.append(query)
         return execute(self, query, *arguments, **options)
 
-    with connect(scratch, purpose="test") as connection:
-        for i in range(50):
-            connection.execute(f"create table t{i} (id integer primary key)".encode())
-        monkeypatch.setattr(psycopg.Cursor, "execute", count)
-        assert len(read_catalog(connection)) > 150
+    monkeypatch.setattr(psycopg.Cursor, "execute", count)
+    assert len(read_catalog(awkward)) > 140
     assert len(queries) == 2
 
 
 @pytest.mark.parametrize(
     ("one", "other", "same"),
     [
-        (
-            "CHECK ((((a > 1) OR (b > 1)) OR (c > 1)))",
-            "CHECK (((a > 1) OR (b > 1) OR (c > 1)))",
-            True,
-        ),
+        ("CHECK ((((a > 1) OR (b > 1)) OR c))", "CHECK (((a > 1) OR (b > 1) OR c))", True),
+        ("CHECK (((a > 1) OR (b > 1)) AND c)", "CHECK ((a > 1) OR ((b > 1) AND c))", False),
         (
             "CHECK (((a)::text = ANY ((ARRAY['x'::varchar, 'y'::varchar])::text[])))",
             "CHECK (((a)::text = ANY (ARRAY[('x'::varchar)::text, ('y'::varchar)::text])))",
@@ -189,11 +130,6 @@ def test_the_number_of_queries_does_not_grow_with_the_number_of_tables(
         ),
         ("(a * 2) stored", "((a * 2)) stored", True),
         ("(a * 2) stored", "(a * 3) stored", False),
-        (
-            "CHECK (((a > 1) OR (b > 1)) AND (c > 1))",
-            "CHECK ((a > 1) OR ((b > 1) AND (c > 1)))",
-            False,
-        ),
         ("CHECK ((a > 1))", "CHECK ((a > 1)) NO INHERIT", False),
         ("'x'::text", "' x'::text", False),
         ("no sql at all", "no  sql at all", False),

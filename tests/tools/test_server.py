@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import socket
@@ -14,7 +13,7 @@ import tempfile
 import time
 import timeit
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,42 +22,37 @@ import psycopg
 import pytest
 
 from scripts.address import Address, parse_address
-from scripts.binaries import can_reach, embedded_binaries, service_account
+from scripts.binaries import can_reach, copy_package, embedded_binaries, service_account
 from scripts.errors import ToolError
 from scripts.scratch import scratch_database
-from scripts.server import LocalServer
-from scripts.server_folder import OUTSIDE, ServerFolder
+from scripts.server import OUTSIDE, LocalServer
 from scripts.settings import ROOT, project
 from tests.support.postgres import MissingBinariesError, binaries
 
 FAST = {"fsync": "off", "max_connections": "20", "shared_buffers": "16MB"}
-MEMORY = Path("/dev/shm")  # noqa: S108
 START = """
 import sys
 from pathlib import Path
 from scripts.server import LocalServer
-print(LocalServer(Path(sys.argv[1])).start())
+server = LocalServer(Path(sys.argv[1]))
+print(server.start())
 """
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives processes other users")
 
 
-@contextmanager
 def enterable_folder() -> Iterator[Path]:
     """A folder that every user can enter, unlike tmp_path; in memory, for initdb writes a lot."""
-    has_room = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 2**30
-    folder = Path(tempfile.mkdtemp(prefix="schema-test-", dir=MEMORY if has_room else None))
+    memory = Path("/dev/shm")  # noqa: S108
+    has_room = memory.is_dir() and shutil.disk_usage(memory).free > 2**30
+    folder = Path(tempfile.mkdtemp(prefix="schema-test-", dir=memory if has_room else None))
     folder.chmod(0o755)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    yield folder
+    shutil.rmtree(folder)
 
 
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with enterable_folder() as folder:
-        yield folder
+folder = pytest.fixture(enterable_folder)
+module_folder = pytest.fixture(enterable_folder, scope="module")
 
 
 @pytest.fixture
@@ -76,26 +70,18 @@ def make() -> Iterator[Callable[..., LocalServer]]:
 
 
 @pytest.fixture(scope="module")
-def shared() -> Iterator[tuple[LocalServer, Path]]:
-    with enterable_folder() as folder:
-        server = LocalServer(folder / "local", settings=FAST)
-        yield server, folder / "local"
-        server.remove()
+def shared(module_folder: Path) -> Iterator[LocalServer]:
+    server = LocalServer(module_folder / "local", settings=FAST)
+    yield server
+    server.remove()
 
 
 @pytest.fixture
-def server(shared: tuple[LocalServer, Path]) -> LocalServer:
+def server(shared: LocalServer) -> LocalServer:
     """A running server with a new database `todo`; shared by the tests that can start it again."""
-    server, _ = shared
-    server.start()
-    server.recreate_database("todo", "owner")
-    return server
-
-
-@pytest.fixture
-def local(shared: tuple[LocalServer, Path]) -> Path:
-    """The folder of `server`."""
-    return shared[1]
+    shared.start()
+    shared.recreate_database("todo", "owner")
+    return shared
 
 
 def sessions(address: Address) -> psycopg.Connection:
@@ -114,8 +100,12 @@ def write(address: Address, statement: str) -> None:
         connection.execute(statement)
 
 
+def pid_file(server: LocalServer) -> Path:
+    return server.home / "data/postmaster.pid"
+
+
 def server_process(server: LocalServer) -> psutil.Process:
-    return psutil.Process(int((server.home / "data/postmaster.pid").read_text().split()[0]))
+    return psutil.Process(int(pid_file(server).read_text().split()[0]))
 
 
 def is_alive(process: psutil.Process) -> bool:
@@ -126,11 +116,6 @@ def kill(server: LocalServer) -> None:
     process = server_process(server)
     process.kill()
     wait_until(lambda: not is_alive(process))
-
-
-def command_lines(program: str) -> list[list[str]]:
-    processes = psutil.process_iter(["name", "cmdline"])
-    return [p.info["cmdline"] or [] for p in processes if p.info["name"] == program]
 
 
 def wait_until(condition: Callable[[], object]) -> None:
@@ -147,17 +132,6 @@ def test_it_starts_once_and_a_repeat_is_cheap(server: LocalServer) -> None:
     assert server_process(server) == process
     assert min(timeit.repeat(server.start, number=5)) / 5 < 0.05
     assert min(timeit.repeat(lambda: server.is_running, number=5)) / 5 < 0.01
-
-
-def test_stop_keeps_data_and_port(server: LocalServer) -> None:
-    address = server.address("owner", "todo")
-    write(address, "create table kept ()")
-    assert server.stop() is True
-    assert server.is_running is False
-    assert server.stop() is False
-    assert server.start() is True
-    assert server.address("owner", "todo") == address
-    assert ask(address, "select count(*) from kept") == (0,)
 
 
 def test_remove_leaves_nothing(folder: Path, make: Callable[..., LocalServer]) -> None:
@@ -200,106 +174,94 @@ def test_it_starts_after_kill_9_with_a_busy_session(server: LocalServer) -> None
     assert ask(address, "select count(*) from kept") == (0,)
 
 
-def test_a_stale_pid_file_that_names_another_server_is_not_believed(
-    server: LocalServer, folder: Path, make: Callable[..., LocalServer]
+@pytest.mark.parametrize("foreign", ["postgres", "python"])
+def test_a_stale_pid_file_that_names_a_foreign_process_is_not_believed(
+    server: LocalServer, folder: Path, make: Callable[..., LocalServer], foreign: str
 ) -> None:
     other = make(folder / "other")
-    other.start()
+    pid = os.getpid()
+    if foreign == "postgres":
+        other.start()
+        pid = server_process(other).pid
     kill(server)
-    pid_file = server.home / "data/postmaster.pid"
-    lines = pid_file.read_text().splitlines()
-    pid_file.write_text("\n".join([str(server_process(other).pid), *lines[1:]]))
+    lines = pid_file(server).read_text().splitlines()
+    pid_file(server).write_text("\n".join([str(pid), *lines[1:]]))
     assert server.is_running is False
     assert server.stop() is False
+    pid_file(server).write_text("\n".join([str(pid), *lines[1:]]))
     assert server.start() is True
-    assert other.is_running
+    assert other.is_running is (foreign == "postgres")
 
 
-def test_an_occupied_port_is_left_to_its_owner(server: LocalServer) -> None:
-    port = server.superuser.port
-    server.stop()
-    with socket.create_server(("127.0.0.1", port)):
+def test_data_and_port_are_kept_unless_somebody_has_the_port(server: LocalServer) -> None:
+    write(server.address("owner", "todo"), "create table kept ()")
+    ports = [server.superuser.port]
+    assert server.stop() is True
+    assert server.is_running is False
+    assert server.stop() is False
+    with socket.create_server(("127.0.0.1", ports[0])):
         assert server.start() is True
-        assert server.superuser.port != port
-    port = server.superuser.port
+        ports.append(server.superuser.port)
     server.stop()
-    server.start()
-    assert server.superuser.port == port
-
-
-@pytest.mark.parametrize("lost", ["server/data", "server.json"])
-def test_it_starts_when_a_part_is_gone(server: LocalServer, local: Path, lost: str) -> None:
-    server.stop()
-    path = local / lost
-    shutil.rmtree(path) if path.is_dir() else path.unlink()
     assert server.start() is True
-    server.prepare("owner", "todo")
+    assert server.superuser.port == ports[1] != ports[0]
+    assert ask(server.address("owner", "todo"), "select count(*) from kept") == (0,)
+
+
+@pytest.mark.parametrize("lost", ["data", "server.json"])
+def test_it_is_made_anew_when_a_part_is_gone(server: LocalServer, lost: str) -> None:
+    process = server_process(server)
+    if lost == "data":
+        server.stop()
+        shutil.rmtree(server.home / lost)
+    else:
+        (server.home / lost).unlink()
+    assert server.is_running is False
+    assert server.start() is True
+    assert not is_alive(process)
     assert ask(server.superuser, "select current_user") == ("postgres",)
 
 
 def test_it_starts_after_initdb_was_killed(folder: Path, make: Callable[..., LocalServer]) -> None:
-    command = [sys.executable, "-c", START, str(folder / "local")]
-    home = folder / "local/server"
     server = make(folder / "local")
+    command = [sys.executable, "-c", START, str(folder / "local")]
     with subprocess.Popen(command, cwd=ROOT) as start:
-        wait_until(lambda: list(home.glob("data.*/PG_VERSION")))
+        wait_until((server.home / "data/PG_VERSION").exists)
         start.kill()
-    wait_until(lambda: not any(str(home) in " ".join(line) for line in command_lines("initdb")))
-    assert list(home.glob("data.*"))
+    assert not (server.home / "server.json").exists()
     assert server.start() is True
-    assert sorted(path.name for path in home.iterdir()) == ["data", "pg_hba.conf", "tenant"]
+    names = sorted(path.name for path in server.home.iterdir())
+    assert names == ["data", "pg_hba.conf", "server.json"]
     assert ask(server.superuser, "select 1") == (1,)
 
 
-def test_a_copied_checkout_gets_its_own_server(
-    server: LocalServer, local: Path, folder: Path, make: Callable[..., LocalServer]
+def test_a_copied_checkout_leaves_the_server_alone(
+    server: LocalServer, folder: Path, make: Callable[..., LocalServer]
 ) -> None:
-    server.stop()
-    shutil.copytree(local, folder / "copy")
-    server.start()
+    shutil.copytree(server.home.parent, folder / "copy", ignore_dangling_symlinks=True)
     copy = make(folder / "copy")
     assert copy.is_running is False
-    assert copy.start() is True
+    assert not copy.owns(server.address("owner", "todo"))
+    assert copy.stop() is False
+    assert copy.remove() is True
+    copy.start()
     assert copy.superuser.port != server.superuser.port
-    assert ask(copy.superuser, "select current_user") == ("postgres",)
-    copy.remove()
-    assert server.is_running
-
-
-def test_data_that_was_copied_while_its_server_ran_is_not_used(folder: Path) -> None:
-    data = folder / "server/data"
-    data.mkdir(parents=True)
-    record = {"folder": "/gone", "home": "/gone/server", "port": 1}
-    (folder / "server.json").write_text(json.dumps(record))
-    ServerFolder(folder).claim()
-    assert data.is_dir()
-    (data / "postmaster.pid").write_text("1\n")
-    (folder / "server.json").write_text(json.dumps(record))
-    ServerFolder(folder).claim()
-    assert list(folder.iterdir()) == []
+    assert ask(server.superuser, "select 1") == ask(copy.superuser, "select 1")
 
 
 def test_a_moved_checkout_keeps_its_server(folder: Path, make: Callable[..., LocalServer]) -> None:
-    server = make(folder / "stopped")
+    server = make(folder / "local")
     server.start()
-    server.prepare("owner", "todo")
-    write(server.address("owner", "todo"), "create table kept ()")
-    address = server.address("owner", "todo")
-    server.stop()
-
-    (folder / "stopped").rename(folder / "running")
-    moved = make(folder / "running")
-    assert moved.is_running is False
-    assert moved.start() is True
-    assert moved.address("owner", "todo") == address
-    assert ask(address, "select count(*) from kept") == (0,)
-
-    (folder / "running").rename(folder / "again")
-    again = make(folder / "again")
-    assert again.start() is False
-    assert again.address("owner", "todo") == address
-    assert ask(again.superuser, "select current_user") == ("postgres",)
-    assert again.stop() is True
+    address = server.prepare("owner", "todo")
+    write(address, "create table kept ()")
+    for name, runs in (("running", True), ("stopped", False)):
+        if not runs:
+            server.stop()
+        server = make(server.home.parent.rename(folder / name))
+        assert server.start() is not runs
+        assert server.address("owner", "todo") == address
+        assert ask(address, "select count(*) from kept") == (0,)
+        assert ask(server.superuser, "select current_user") == ("postgres",)
 
 
 @as_root
@@ -307,33 +269,30 @@ def test_as_root_in_a_private_folder_it_lives_outside(
     tmp_path: Path, make: Callable[..., LocalServer]
 ) -> None:
     tmp_path.chmod(0o700)
-    package = embedded_binaries().parents[1]
-    for part in (package, package.with_name(f"{package.name}.libs")):
-        shutil.copytree(part, tmp_path / part.name, ignore=shutil.ignore_patterns("include"))
-    private = tmp_path / embedded_binaries().relative_to(package.parent)
+    copy_package(embedded_binaries(), tmp_path)
+    private = tmp_path / embedded_binaries().relative_to(embedded_binaries().parents[2])
     server = make(tmp_path / "local", binaries=private)
     server.start()
-    home = server.home
+    home, process, port = server.home, server_process(server), server.superuser.port
     assert home.parent == OUTSIDE
-    assert json.loads((tmp_path / "local/server.json").read_text())["home"] == str(home)
-    assert server_process(server).exe().startswith(str(home / "binaries"))
-    assert server_process(server).uids().real != 0
+    assert (tmp_path / "local/server").readlink() == home
+    assert process.exe().startswith(str(home / "binaries"))
+    assert process.uids().real != 0
     assert (home / "binaries").stat().st_uid == 0
 
     server.stop()
     assert server.start() is True
-    assert server.home == home
+    assert (server.home, server.superuser.port) == (home, port)
 
+    shutil.copytree(tmp_path / "local", tmp_path / "copy", symlinks=True)
+    assert make(tmp_path / "copy").stop() is False
+
+    process = server_process(server)
     shutil.rmtree(tmp_path / "local")  # as `git clean` does
+    assert server.is_running is False
     assert server.start() is True
-    assert not home.exists()
-
-    home = server.home
-    (tmp_path / "local").rename(tmp_path / "moved")
-    moved = make(tmp_path / "moved", binaries=private)
-    assert moved.start() is False
-    assert moved.home == home
-    moved.remove()
+    assert not is_alive(process)
+    server.remove()
     assert not home.exists()
     assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o700
 
@@ -343,19 +302,18 @@ def test_an_ordinary_user_runs_it(folder: Path) -> None:
     account = service_account()
     assert account is not None
     candidates = [Path(sys.executable).resolve(), Path("/usr/bin/python3.11")]
-    python = next((path for path in candidates if can_reach(account, path)), None)
-    if python is None or not can_reach(account, embedded_binaries() / "postgres"):
+    python = next((path for path in candidates if can_reach(path)), None)
+    if python is None or not can_reach(embedded_binaries() / "postgres"):
         pytest.skip("another user can run neither this Python nor the binaries")
-    os.chown(folder, *account)
+    os.chown(folder, account.pw_uid, account.pw_gid)
     script = START + (
-        "server = LocalServer(Path(sys.argv[1]))\n"
         "print(server.start(), server.home, server.prepare('owner', 'todo').port > 0)\n"
         "print(server.remove())\n"
     )
     result = subprocess.run(
         [python, "-c", script, folder / "local"],
-        user=account.uid,
-        group=account.gid,
+        user=account.pw_uid,
+        group=account.pw_gid,
         extra_groups=[],
         cwd=ROOT,
         env={"PYTHONPATH": sysconfig.get_path("purelib"), "PYTHONDONTWRITEBYTECODE": "1"},
@@ -370,36 +328,32 @@ def test_an_ordinary_user_runs_it(folder: Path) -> None:
 
 
 def test_only_the_password_makes_a_superuser(
-    server: LocalServer, local: Path, monkeypatch: pytest.MonkeyPatch
+    server: LocalServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(psycopg.OperationalError, match="no password supplied"):
         ask(server.address("postgres", "postgres"), "select 1")
-    with pytest.raises(psycopg.errors.InsufficientPrivilege):
-        write(server.address("owner", "todo"), "copy (select 1) to program 'true'")
-    with pytest.raises(psycopg.errors.InsufficientPrivilege):
-        write(server.address("owner", "todo"), "alter role owner superuser")
+    for statement in ("copy (select 1) to program 'true'", "alter role owner superuser"):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            write(server.address("owner", "todo"), statement)
 
-    passfile = local / "pgpass"
-    assert stat.S_IMODE(passfile.stat().st_mode) == 0o600
     monkeypatch.setenv("PGPASSWORD", "another server's")
     monkeypatch.setenv("PGSSLMODE", "require")
     assert ask(server.superuser, "select current_user") == ("postgres",)
 
-    password = passfile.read_text().strip().rpartition(":")[2]
+    password = str(server.superuser.parameters["password"])
     assert len(password) > 20
     shown = [repr(server.superuser), str(server.superuser), server.superuser.url, repr(server)]
-    assert not [text for text in shown if password in text or "pgpass" in text]
-    files = [path for path in local.rglob("*") if path.is_file() and path != passfile]
-    assert not [path for path in files if password.encode() in path.read_bytes()]
+    assert not [text for text in shown if password in text]
+    files = [path for path in server.home.rglob("*") if path.is_file()]
+    knowing = [path for path in files if password.encode() in path.read_bytes()]
+    assert knowing == [server.home / "server.json"]
+    assert stat.S_IMODE(knowing[0].stat().st_mode) == 0o600
 
 
-def test_it_listens_on_loopback_only(server: LocalServer) -> None:
-    listening = [c for c in server_process(server).net_connections("all") if c.status == "LISTEN"]
-    assert [c.laddr for c in listening] == [("127.0.0.1", server.superuser.port)]
-
-
-def test_it_owns_its_own_addresses_only(server: LocalServer) -> None:
+def test_it_owns_the_one_address_where_it_listens(server: LocalServer) -> None:
     port = server.superuser.port
+    listening = [c for c in server_process(server).net_connections("all") if c.status == "LISTEN"]
+    assert [c.laddr for c in listening] == [("127.0.0.1", port)]
     cases = {
         f"postgresql://owner@127.0.0.1:{port}/todo": True,
         f"postgres://owner:secret@localhost:{port}/other": True,  # pragma: allowlist secret
@@ -413,23 +367,22 @@ def test_it_owns_its_own_addresses_only(server: LocalServer) -> None:
 
 
 def test_the_owner_is_what_it_is_at_neon(server: LocalServer) -> None:
-    assert server.prepare("owner", "todo") == server.address("owner", "todo")
+    owner = server.prepare("owner", "todo")
+    assert owner == server.address("owner", "todo")
     assert ask(
-        server.address("owner", "todo"),
+        owner,
         "select rolcanlogin, rolsuper, rolcreatedb, rolcreaterole, rolbypassrls,"
         " pg_has_role('pg_monitor', 'member'), pg_has_role('pg_signal_backend', 'member')"
         " from pg_roles where rolname = current_user",
     ) == (True, False, True, True, True, True, True)
     assert ask(
-        server.address("owner", "todo"),
+        owner,
         "select pg_get_userbyid(datdba), pg_encoding_to_char(encoding), datlocprovider,"
         " datlocale, nspowner::regrole::text"
         " from pg_database, pg_namespace where datname = 'todo' and nspname = 'public'",
     ) == ("owner", "UTF8", "b", "C.UTF-8", "owner")
     # Letters are letters, and typographic signs are none.
-    assert ask(
-        server.address("owner", "todo"), "select to_tsvector('simple', '“ÄÖ” — x')::text"
-    ) == ("'x':2 'äö':1",)
+    assert ask(owner, "select to_tsvector('simple', '“ÄÖ” — x')::text") == ("'x':2 'äö':1",)
 
 
 def test_roles_that_the_owner_makes_may_log_in(server: LocalServer) -> None:
@@ -457,11 +410,11 @@ def test_a_database_is_made_again_while_it_is_used(server: LocalServer) -> None:
     ],
 )
 def test_a_failure_says_what_and_the_next_step(
-    server: LocalServer, local: Path, options: dict[str, Any], reason: str
+    server: LocalServer, options: dict[str, Any], reason: str
 ) -> None:
     server.stop()
     with pytest.raises(ToolError) as raised:
-        LocalServer(local, **options).start()
+        LocalServer(server.home.parent, **options).start()
     (finding,) = raised.value.findings
     assert finding.code == "local-server"
     assert reason in finding.message
@@ -505,8 +458,5 @@ def test_it_runs_other_versions(
     address = server.prepare("owner", "todo")
     with sessions(address) as connection:
         assert connection.info.server_version // 10000 == version
-    assert ask(address, "select lower('ÄÖ'), 'a' > 'Z', to_tsvector('simple', '“x”')::text") == (
-        "äö",
-        True,
-        "'x':1",
-    )
+    query = "select lower('ÄÖ'), 'a' > 'Z', to_tsvector('simple', '“x”')::text"
+    assert ask(address, query) == ("äö", True, "'x':1")

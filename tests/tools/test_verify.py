@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -12,12 +12,13 @@ import pytest
 from scripts.address import Address
 from scripts.database import connect
 from scripts.errors import Finding
-from scripts.render import snapshot
-from scripts.render.snapshot import render
+from scripts.render.snapshot import snapshot_text
+from scripts.scratch import scratch_database
 from scripts.server import LocalServer
 from scripts.settings import Project, project
 from scripts.verify import checks
 from scripts.verify.checks import verify
+from scripts.verify.mirrors import compare_mirrors
 
 NEWEST = "0002.create-b"
 ROLES = """
@@ -49,11 +50,26 @@ a = Table(
 b = Table("b", metadata, Column("id", Integer, primary_key=True), Column("a", BigInteger))
 """
 
-Mirror = Callable[[str, str], None]
+
+def build(address: Address) -> None:
+    execute(address, f"{ROLES};{BOOKKEEPING};{SCHEMA}")
+
+
+def execute(address: Address, statements: str) -> None:
+    with connect(address, purpose="test") as connection:
+        connection.execute(statements.encode())
+
+
+@pytest.fixture(scope="module")
+def built(server: LocalServer) -> Iterator[tuple[Address, str]]:
+    """A database that is as it should be, for tests that leave it so, and its snapshot."""
+    with scratch_database(server) as address:
+        build(address)
+        yield address, snapshot_text(address, NEWEST)
 
 
 @pytest.fixture
-def this(server: LocalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+def this(built: tuple[Address, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     """A project of its own, with a snapshot and mirrors that are right."""
     name = f"mirrors_of_{tmp_path.name}"
     moved = dataclasses.replace(
@@ -62,43 +78,24 @@ def this(server: LocalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         roles=tmp_path / "roles.sql",
         mirrors=f"{name}:metadata",
     )
+    moved.snapshot.write_text(built[1], "utf-8")
     moved.roles.write_text(ROLES, "utf-8")
     (tmp_path / f"{name}.py").write_text(MIRRORS, "utf-8")
     monkeypatch.syspath_prepend(tmp_path)
-    for module in (snapshot, checks):
-        monkeypatch.setattr(module, "project", lambda: moved)
-    render(build, check=False)
+    monkeypatch.setattr(checks, "project", lambda: moved)
     return moved
 
 
 @pytest.fixture
-def database(this: Project, scratch: Address) -> Address:
-    """A database that is as it should be."""
-    build(scratch)
-    return scratch
+def database(this: Project, built: tuple[Address, str]) -> Address:
+    return built[0]
 
 
 @pytest.fixture
-def mirror(this: Project) -> Mirror:
-    """Return a function that replaces words in the mirrors."""
-    path = this.roles.with_name(f"{this.mirrors.partition(':')[0]}.py")
-
-    def replace(old: str, new: str) -> None:
-        text = path.read_text("utf-8")
-        assert old in text
-        path.write_text(text.replace(old, new), "utf-8")
-
-    return replace
-
-
-def build(address: Address) -> str:
-    execute(address, f"{ROLES};{BOOKKEEPING};{SCHEMA}")
-    return NEWEST
-
-
-def execute(address: Address, statements: str) -> None:
-    with connect(address, purpose="test") as connection:
-        connection.execute(statements.encode())
+def changed(this: Project, scratch: Address) -> Address:
+    """The same database for tests that change it."""
+    build(scratch)
+    return scratch
 
 
 def found(address: Address, newest: str = NEWEST) -> dict[str, list[Finding]]:
@@ -107,41 +104,30 @@ def found(address: Address, newest: str = NEWEST) -> dict[str, list[Finding]]:
         return {name: list(findings) for name, findings in verify(connection, newest=newest)}
 
 
-def only(address: Address, check: str) -> list[Finding]:
-    """The findings of a check, where every other has none."""
-    findings = found(address)
-    assert {name for name in findings if findings[name]} == {check}
-    return findings[check]
-
-
-def test_a_database_that_is_as_it_should_be_passes_every_check(database: Address) -> None:
-    assert list(found(database).items()) == [
-        ("files", []),
-        ("indexes", []),
-        ("constraints", []),
-        ("catalog", []),
-        ("mirrors", []),
-    ]
-
-
-def test_the_session_can_be_used_again(database: Address) -> None:
+def test_what_is_as_it_should_be_passes_again_and_again(database: Address) -> None:
+    names = ("files", "indexes", "constraints", "catalog", "mirrors")
     with connect(database, purpose="test", read_only=True) as connection:
         for _ in range(2):
-            assert not [check for check in verify(connection, newest=NEWEST) if check.findings]
+            assert verify(connection, newest=NEWEST, files=[]) == [(name, []) for name in names]
         assert connection.execute("show transaction_read_only").fetchone() == ("on",)
+        edited = [Finding("edited", "was edited")]
+        told = verify(connection, newest=NEWEST, files=edited, mirrors=False)
+        assert told == [("files", edited), *((name, []) for name in names[1:-1])]
 
 
-def test_findings_about_files_are_passed_on(database: Address) -> None:
-    finding = Finding("edited", "was edited")
-    with connect(database, purpose="test", read_only=True) as connection:
-        assert verify(connection, newest=NEWEST, files=[finding])[0] == ("files", [finding])
-
-
-def test_an_invalid_index_is_named_with_its_mending(database: Address) -> None:
-    execute(database, "insert into a values (1, 'x'), (2, 'x')")
+def test_what_was_left_unfinished_is_named_with_its_mending(changed: Address) -> None:
+    execute(
+        changed,
+        """
+        insert into a values (1, 'x'), (2, 'x');
+        alter table b add constraint "Odd on b" check (id > 0) not valid;
+        create domain d as integer;
+        alter domain d add constraint d_check check (value > 0) not valid
+        """,
+    )
     with pytest.raises(psycopg.errors.UniqueViolation):
-        execute(database, "create unique index concurrently a_broken on a (name)")
-    findings = found(database)
+        execute(changed, "create unique index concurrently a_broken on a (name)")
+    findings = found(changed)
     assert findings["indexes"] == [
         Finding(
             "invalid-index",
@@ -150,106 +136,78 @@ def test_an_invalid_index_is_named_with_its_mending(database: Address) -> None:
             fix="reindex index concurrently public.a_broken;",
         )
     ]
-    assert [finding.code for finding in findings["catalog"]] == ["drift"]
+    unvalidated = {finding.object: finding for finding in findings["constraints"]}
+    assert {name: finding.fix for name, finding in unvalidated.items()} == {
+        '"Odd on b" on public.b': 'alter table public.b validate constraint "Odd on b";',
+        "d_check on public.d": "alter domain public.d validate constraint d_check;",
+    }
+    assert {finding.code for finding in unvalidated.values()} == {"unvalidated-constraint"}
+    assert {finding.code for finding in findings["catalog"]} == {"drift"}
+    for finding in unvalidated.values():
+        execute(changed, str(finding.fix))
+    execute(changed, "delete from a")
+    execute(changed, str(findings["indexes"][0].fix))
+    findings = found(changed)
+    assert (findings["indexes"], findings["constraints"]) == ([], [])
 
 
-@pytest.mark.parametrize(
-    ("change", "name", "fix"),
-    [
-        (
-            'alter table b add constraint "Odd" check (id > 0) not valid',
-            'public.b."Odd"',
-            'alter table public.b validate constraint "Odd";',
-        ),
-        (
-            "create domain d as integer; "
-            "alter domain d add constraint d_check check (value > 0) not valid",
-            "public.d.d_check",
-            "alter domain public.d validate constraint d_check;",
-        ),
-    ],
-)
-def test_an_unvalidated_constraint_is_named_with_its_mending(
-    database: Address, change: str, name: str, fix: str
-) -> None:
-    execute(database, change)
-    (finding,) = found(database)["constraints"]
-    assert (finding.code, finding.object, finding.fix) == ("unvalidated-constraint", name, fix)
-    execute(database, fix)
-    assert found(database)["constraints"] == []
-
-
-def test_drift_names_object_expected_and_found(database: Address) -> None:
-    execute(database, "drop index a_name; alter table a alter column born set default now()")
-    assert [
-        (finding.code, finding.object, finding.message) for finding in only(database, "catalog")
-    ] == [
-        ("drift", "public.a.born", "column public.a.born: default: expected none, found now()"),
+def test_drift_names_object_expected_and_found(changed: Address) -> None:
+    execute(changed, "drop index a_name; alter table a alter column born set default now()")
+    findings = found(changed)
+    assert [name for name in findings if findings[name]] == ["catalog"]
+    assert [(each.code, each.object, each.message) for each in findings["catalog"]] == [
         ("drift", "public.a_name", "index public.a_name: expected, not found"),
+        (
+            "drift",
+            "public.a.born",
+            "table column public.a.born: default: expected none, found now()",
+        ),
     ]
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        (
-            "TIMESTAMP(timezone=True)",
-            "Date",
-            "column a.born: the mirror says DATE, the database says TIMESTAMP WITH TIME ZONE",
-        ),
-        (
-            "String(20)",
-            "String(30)",
-            "column a.name: the mirror says VARCHAR(30), the database says VARCHAR(20)",
-        ),
-        (
-            "nullable=False",
-            "nullable=True",
-            "column a.name: the mirror says NULL, the database says NOT NULL",
-        ),
-        (
-            'Column("a", BigInteger)',
-            'Column("a", BigInteger, nullable=False)',
-            "column b.a: the mirror says NOT NULL, the database says NULL",
-        ),
-        (
-            ', Column("a", BigInteger)',
-            "",
-            "column b.a: the database has it, the mirror does not",
-        ),
-        (
-            'Column("a", BigInteger)',
-            'Column("a", BigInteger), Column("c", Text)',
-            "column b.c: the mirror has it, the database does not",
-        ),
-        (
-            "b = Table(",
-            'c = Table("c", metadata, Column("id", Integer))\nb = Table(',
-            "table c: the mirrors have it, the database does not",
-        ),
-        (
-            "b = Table(",
-            "metadata.remove\nb = Table_ = (lambda *_: None)(",
-            "table b: the database has it, the mirrors do not",
-        ),
-    ],
+WRONG_MIRRORS = """
+from sqlalchemy import *
+
+metadata = MetaData()
+Table(
+    "a", metadata,
+    Column("id", BigInteger, primary_key=True),
+    Column("name", String(30), nullable=True),
+    Column("born", Date, nullable=False),
+    Column("more", Text),
 )
-def test_a_mirror_that_differs_is_told_in_plain_words(
-    database: Address, mirror: Mirror, old: str, new: str, message: str
+Table("c", metadata, Column("id", Integer))
+"""
+WRONG = """
+column a.born: the mirrors say DATE, the database says TIMESTAMP WITH TIME ZONE
+column a.born: the mirrors say NOT NULL, the database says NULL
+column a.more: the mirrors have it, the database does not
+column a.name: the mirrors say NULL, the database says NOT NULL
+column a.name: the mirrors say VARCHAR(30), the database says VARCHAR(20)
+table b: the database has it, the mirrors do not
+table c: the mirrors have it, the database does not
+"""
+
+
+def test_mirrors_that_differ_are_told_in_plain_words(this: Project, database: Address) -> None:
+    file = this.roles.with_name(f"{this.mirrors.partition(':')[0]}.py")
+    file.write_text(WRONG_MIRRORS, "utf-8")
+    findings = found(database)["mirrors"]
+    assert [finding.message for finding in findings] == WRONG.strip().splitlines()
+    assert {(each.code, each.file) for each in findings} == {("mirror", str(file))}
+    assert findings[0].object == "a.born"
+
+
+def test_a_column_that_the_mirrors_lack_and_mirrors_that_cannot_be_imported(
+    this: Project, database: Address
 ) -> None:
-    mirror(old, new)
-    (finding,) = only(database, "mirrors")
-    assert (finding.code, finding.message) == ("mirror", message)
-    assert finding.object == message.partition(":")[0].partition(" ")[2]
-    assert finding.file
-    assert finding.file.endswith(".py")
-
-
-def test_mirrors_that_cannot_be_imported_are_a_finding(database: Address, mirror: Mirror) -> None:
-    mirror("metadata = MetaData()", "import no_such_module")
-    (finding,) = only(database, "mirrors")
-    assert finding.code == "mirror"
-    assert "No module named 'no_such_module'" in finding.message
+    file = this.roles.with_name(f"{this.mirrors.partition(':')[0]}.py")
+    file.write_text(MIRRORS.replace(', Column("a", BigInteger)', ""), "utf-8")
+    (finding,) = found(database)["mirrors"]
+    assert finding.message == "column b.a: the database has it, the mirrors do not"
+    with connect(database, purpose="test", read_only=True) as connection:
+        (finding,) = compare_mirrors(connection, "no_such_module:metadata")
+    assert finding.message.endswith("cannot be imported: No module named 'no_such_module'")
 
 
 @pytest.mark.parametrize(
@@ -263,7 +221,6 @@ def test_mirrors_that_cannot_be_imported_are_a_finding(database: Address, mirror
 def test_another_migration_than_the_snapshots_is_one_finding(
     database: Address, newest: str, code: str, fix: str
 ) -> None:
-    execute(database, "drop table b")
     findings = found(database, newest)
     assert list(findings) == ["files", "indexes", "constraints", "catalog"]
     (finding,) = findings["catalog"]
@@ -272,23 +229,20 @@ def test_another_migration_than_the_snapshots_is_one_finding(
     assert f"is of {NEWEST}" in finding.message
 
 
-def test_a_missing_snapshot_is_a_finding(this: Project, database: Address) -> None:
-    this.snapshot.unlink()
-    (finding,) = only(database, "catalog")
-    assert (finding.code, finding.fix) == ("stale-snapshot", "python -m scripts render")
-
-
-def test_a_snapshot_that_does_not_load_is_told_with_its_line(
+def test_a_snapshot_that_is_missing_or_does_not_load_is_told(
     this: Project, database: Address
 ) -> None:
     lines = this.snapshot.read_text("utf-8").splitlines()
     wrong = next(i for i, line in enumerate(lines) if "born timestamp" in line)
     lines[wrong] = lines[wrong].replace("timestamp", "timestump")
     this.snapshot.write_text("\n".join(lines), "utf-8")
-    (finding,) = only(database, "catalog")
-    assert finding.code == "stale-snapshot"
+    (finding,) = found(database)["catalog"]
+    assert (finding.code, finding.line) == ("stale-snapshot", wrong + 1)
     assert "does not load" in finding.message
-    assert finding.line == wrong + 1
+    this.snapshot.unlink()
+    (finding,) = found(database)["catalog"]
+    assert (finding.code, finding.fix) == ("stale-snapshot", "python -m scripts render")
+    assert "is missing" in finding.message
 
 
 def test_roles_are_made_before_the_snapshot_is_loaded(
@@ -298,7 +252,9 @@ def test_roles_are_made_before_the_snapshot_is_loaded(
     text = this.snapshot.read_text("utf-8")
     this.snapshot.write_text(f"{text}\nGRANT SELECT ON TABLE public.b TO verify_only;\n", "utf-8")
     try:
-        (finding,) = only(database, "catalog")
+        (finding,) = found(database)["catalog"]
     finally:
         execute(server.superuser, "drop role verify_only")
-    assert finding.message == "grants table public.b to verify_only: expected, not found"
+    assert finding.message == (
+        "table public.b: granted to verify_only: expected SELECT, found none"
+    )
