@@ -4,7 +4,8 @@ language plpgsql
 set search_path = ''
 as $$
 begin
-    new.updated_at := now();
+    -- now() is when the transaction began, perhaps before another one's that has come first.
+    new.updated_at := greatest(now(), old.updated_at);
     return new;
 end
 $$;

@@ -18,22 +18,15 @@ GROUPS = {
 
 
 def main() -> None:
-    """Run the command line; whatever goes wrong ends in one line and an exit status."""
+    """Run the command line; `scripts.output.command` turns errors into lines and exit statuses."""
     _use_project_python()
     try:
-        _app(sys.argv[1] if len(sys.argv) > 1 else "")()
+        application(sys.argv[1] if len(sys.argv) > 1 else "")()
     except KeyboardInterrupt:
         sys.exit(130)
-    except Exception as error:
-        if os.environ.get("SCHEMA_TRACEBACK"):
-            raise
-        name = type(error).__name__
-        print(f"error: this is a defect of the tools: {name}: {error}", file=sys.stderr)
-        print("  fix: run it again with SCHEMA_TRACEBACK=1 and report it", file=sys.stderr)
-        sys.exit(1)
 
 
-def _app(command: str):  # type: ignore[no-untyped-def]  # typer is not imported yet
+def application(command: str):  # type: ignore[no-untyped-def]  # typer is not imported yet
     """Return the application with the group of that command, or with all where none has it."""
     import typer  # noqa: PLC0415 (may only be there after _use_project_python)
 

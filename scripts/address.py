@@ -29,8 +29,8 @@ class Address:
 
     @property
     def host(self) -> str:
-        """The host name; a folder for a Unix socket."""
-        return str(self.parameters.get("host") or self.parameters.get("hostaddr") or "localhost")
+        """Where libpq really connects: `hostaddr` before `host`; a folder for a Unix socket."""
+        return str(self.parameters.get("hostaddr") or self.parameters["host"])
 
     @property
     def port(self) -> int:
@@ -82,13 +82,15 @@ def parse_address(value: str, source: str) -> Address:
     if not separator or scheme.partition("+")[0] not in ("postgres", "postgresql"):
         raise malformed
     try:
-        parameters = conninfo_to_dict(f"postgresql://{rest}")
+        parameters = {"host": "localhost", **conninfo_to_dict(f"postgresql://{rest}")}
         address = Address(parameters, source)
         valid_port = 0 < address.port < 65536
     except (ProgrammingError, ValueError):
         raise malformed from None
-    # An unescaped @ or / in a password ends up in the host or the database's name.
-    if not valid_port or not address.database or "@" in address.host + address.database:
+    # An unescaped @ or / in a password ends up in the host or the database's name. A service or a
+    # list of hosts would connect elsewhere than `host` says.
+    odd = "@" in address.host + address.database or "," in address.host or "service" in parameters
+    if odd or not valid_port or not address.database:
         raise malformed
     return address
 

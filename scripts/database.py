@@ -37,13 +37,9 @@ def connect(
     if direct and address.is_pooled:
         raise _pooled(address)
     try:
-        connection = psycopg.connect(
-            **_with_tls(address).parameters,
-            application_name=f"schema-{purpose}",
-            connect_timeout=CONNECT_TIMEOUT,
-            autocommit=True,
-            prepare_threshold=None,
-        )
+        parameters = {"connect_timeout": CONNECT_TIMEOUT, **_with_tls(address).parameters}
+        parameters["application_name"] = f"schema-{purpose}"
+        connection = psycopg.connect(**parameters, autocommit=True, prepare_threshold=None)
     except psycopg.OperationalError as error:
         raise _unreachable(address, error) from None
     try:
@@ -63,10 +59,12 @@ def set_session(connection: psycopg.Connection, *, read_only: bool = False) -> N
     settings = {
         "row_security": "off",
         "search_path": "public",
+        "timezone": "UTC",
         "client_min_messages": "warning",
         "client_connection_check_interval": "500ms",
-        "default_transaction_read_only": "on" if read_only else "off",
     }
+    if read_only:  # a database that its owner froze stays read-only otherwise, too
+        settings["default_transaction_read_only"] = "on"
     connection.execute(
         sql.SQL("; ").join(
             sql.SQL("set {} = {}").format(sql.Identifier(name), sql.Literal(value))

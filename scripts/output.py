@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
+import psycopg
 import typer
 
 from scripts.errors import Finding, ToolError
@@ -33,6 +35,7 @@ class Output:
         self.command = command
         self.json = json
         self.stream = stream
+        self._done: dict[str, list[str]] = {}
 
     def say(self, text: str) -> None:
         """Print one line of text for people; nothing under `--json`."""
@@ -58,6 +61,8 @@ class Output:
 
     def event(self, event: str, **fields: Any) -> None:
         """Print one event of a streaming command; nothing without `--json`."""
+        if event in ("applied", "reverted"):
+            self._done.setdefault(event, []).append(fields["id"])
         if self.json and self.stream:
             at = datetime.now(UTC).isoformat(timespec="milliseconds")
             _write({"v": VERSION, "event": event, "at": at, **fields})
@@ -78,7 +83,8 @@ class Output:
         typer.Exit : when the status is not 0
         """
         status = (1 if findings else 0) if status is None else status
-        fields = {"ok": not findings, "findings": [f.as_dict() for f in findings], **data}
+        told = [finding.as_dict() for finding in findings]
+        fields = {"ok": not findings, "findings": told, **self._done, **data}
         if self.json and self.stream:
             self.event("error" if findings else "done", **fields)
         elif self.json:
@@ -102,12 +108,41 @@ def report(findings: Sequence[Finding]) -> None:
 
 @contextmanager
 def command(name: str, *, json: bool = False, stream: bool = False) -> Iterator[Output]:
-    """Give a command its output, and turn a ToolError into lines and the exit status."""
+    """Give a command its output, and turn every error into findings and the exit status."""
     out = Output(name, json=json, stream=stream)
     try:
         yield out
+    except (typer.Exit, typer.Abort):
+        raise
     except ToolError as error:
         out.finish(error.findings, status=error.status)
+    except KeyboardInterrupt:
+        finding = Finding("interrupted", "interrupted: the transaction that ran left nothing")
+        out.finish([finding], status=130)
+    except BrokenPipeError:  # whoever read the output has gone: nobody to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(1) from None
+    except Exception as error:
+        if os.environ.get("SCHEMA_TRACEBACK"):
+            raise
+        out.finish([unexpected(error)])
+
+
+def unexpected(error: Exception) -> Finding:
+    """Return the finding for an error that no command foresaw, PostgreSQL's among them."""
+    if isinstance(error, psycopg.Error):
+        message = f"{error.diag.message_primary or error} ({error.sqlstate or 'connection lost'})"
+        fix = error.diag.message_hint or (
+            "connect as the owner" if error.sqlstate == "42501" else "see the server's log"
+        )
+        return Finding("database", message, fix=fix)
+    if isinstance(error, OSError) and error.filename:
+        return Finding("file", f"{error.strerror}", file=str(error.filename))
+    return Finding(
+        "defect",
+        f"this is a defect of the tools: {type(error).__name__}: {error}",
+        fix="run it again with SCHEMA_TRACEBACK=1 and report it",
+    )
 
 
 def _write(value: dict[str, Any]) -> None:

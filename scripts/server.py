@@ -109,6 +109,8 @@ class LocalServer:
         with self._changing():
             if self.is_running:
                 return False
+            if set('$"`\\') & set(str(self.home)):  # pg_ctl starts the server by a shell
+                raise OSError('a path with $, ", ` or \\ does not work')
             record = self._read() or self._make()
             self._postmaster.stop()  # what a killed server or command left
             for port in (record.port, _free_port()):

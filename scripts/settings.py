@@ -6,9 +6,11 @@ import os
 import tomllib
 from dataclasses import dataclass, fields
 from functools import cache
+from io import StringIO
 from pathlib import Path
 
 from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 
 from scripts.address import Address, parse_address
 from scripts.errors import refuse
@@ -69,8 +71,10 @@ def project() -> Project:
     except (OSError, ValueError) as error:
         raise refuse("settings", f"{path.name} cannot be read: {error}", status=2) from None
     known = {field.name for field in fields(Project)}
-    for key in sorted(known ^ set(table)):
-        word = "missing" if key in known else "unknown"
+    for key in sorted(known | set(table)):
+        if key in known and isinstance(table.get(key), str):
+            continue
+        word = "unknown" if key not in known else "no string" if key in table else "missing"
         raise refuse("settings", f"[tool.schema] of pyproject.toml: {key} is {word}", status=2)
     paths = {key: ROOT / table.pop(key) for key in ("migrations", "snapshot", "roles")}
     return Project(**paths, **table)
@@ -78,8 +82,22 @@ def project() -> Project:
 
 def environment(name: str) -> str | None:
     """Return a variable of the environment, or of `.env` beside pyproject.toml; empty is unset."""
-    value = os.environ[name] if name in os.environ else dotenv_values(ROOT / ".env").get(name)
-    return value or None
+    return (os.environ[name] if name in os.environ else _dotenv().get(name)) or None
+
+
+@cache
+def _dotenv() -> dict[str, str | None]:
+    """Read `.env`; a line that dotenv would skip may hold the address that somebody counts on."""
+    path = ROOT / ".env"
+    try:
+        text = path.read_text("utf-8") if path.exists() else ""
+    except (OSError, UnicodeDecodeError):
+        raise refuse("settings", ".env cannot be read as UTF-8", status=2) from None
+    for binding in parse_stream(StringIO(text)):
+        if binding.error:
+            message = f".env:{binding.original.line}: is not NAME=value"
+            raise refuse("settings", message, fix="mend the line, or quote its value", status=2)
+    return dotenv_values(stream=StringIO(text))
 
 
 def configured_address() -> Address | None:

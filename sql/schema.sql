@@ -71,7 +71,8 @@ CREATE FUNCTION public.set_updated_at() RETURNS trigger
     SET search_path TO ''
     AS $$
 begin
-    new.updated_at := now();
+    -- now() is when the transaction began, perhaps before another one's that has come first.
+    new.updated_at := greatest(now(), old.updated_at);
     return new;
 end
 $$;

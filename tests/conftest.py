@@ -19,7 +19,7 @@ from scripts.runner.run import migrate
 from scripts.scratch import scratch_database
 from scripts.server import LocalServer
 from scripts.settings import project
-from tests.support.postgres import MissingBinariesError, binaries
+from tests.support.postgres import binaries
 
 pytest_plugins = ["tests.support.rows", "tests.support.require_all"]
 
@@ -53,10 +53,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def server(request: pytest.FixtureRequest) -> Iterator[LocalServer]:
     """A running server in a folder of its own; the tools take it for the local server."""
     version = request.config.getoption("--postgres")
-    try:
-        chosen = binaries(version) if version else None
-    except MissingBinariesError as error:
-        pytest.skip(str(error))
+    chosen = binaries(version) if version else None
     folder = Path(tempfile.mkdtemp(prefix="schema-test-"))
     folder.chmod(0o755)  # as root the server runs as another user, which must get in
     server = LocalServer(folder, binaries=chosen, settings=FAST)
@@ -127,6 +124,7 @@ def weak_owner(server: LocalServer, scratch: Address) -> Address:
         if not connection.execute("select 1 from pg_roles where rolname = 'weak_owner'").fetchone():
             connection.execute("create role weak_owner login createrole")
         connection.execute("alter schema public owner to weak_owner")
+        connection.execute(f"grant create on database {scratch.database} to weak_owner")
     return scratch.with_(user="weak_owner")
 
 

@@ -39,12 +39,22 @@ def status(
     with command("status", json=json) as out:
         address = owner_address()
         with reading("status") as (_, state):
-            findings = state.findings() + state.unrecorded()
+            findings = state.findings()
         if not is_local_server(address):
             findings += state.seal_findings()
         pending = [migration.id for migration in state.pending]
+        # Another tool's mark has no checksum: what the file held then is unknown.
+        applied = [
+            {"id": row.id, "applied_at": row.applied_at, "recorded": row.checksum is not None}
+            for row in state.applied.values()
+        ]
         rows = [
-            (row.id, f"applied {row.applied_at:%Y-%m-%d %H:%M}") for row in state.applied.values()
+            (
+                row["id"],
+                f"applied {row['applied_at']:%Y-%m-%d %H:%M}"
+                + ("" if row["recorded"] else ", not by this runner"),
+            )
+            for row in applied
         ]
         out.table(["migration", address.url], [*rows, *((id_, "pending") for id_ in pending)])
         if pending and not findings:
@@ -53,7 +63,7 @@ def status(
             findings,
             status=3 if check and pending and not findings else None,
             database=address.url,
-            applied=[{"id": r.id, "applied_at": r.applied_at} for r in state.applied.values()],
+            applied=applied,
             pending=pending,
         )
 

@@ -63,7 +63,6 @@ def file_findings(state: State, *, sealed: bool) -> list[Finding]:
     ]
     return [
         *state.findings(),
-        *state.unrecorded(),
         *(state.seal_findings() if sealed else []),
         *pending,
     ]

@@ -153,7 +153,7 @@ def _parts(statements: Sequence[Statement]) -> tuple[list[Part], dict[Name, set[
         while part.name in homes:
             part.name = homes[part.name]
         if part.name in tables and part.step in (Step.CREATE, Step.FOREIGN_KEY):
-            tables[part.name] |= part.needs
+            tables[part.name] |= {homes.get(need, need) for need in part.needs}
     return parts, {name: needs for name, needs in tables.items() if name not in homes}
 
 

@@ -6,6 +6,7 @@ import time
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import psycopg
 from psycopg import errors
@@ -57,6 +58,20 @@ def run_script(
     except psycopg.Error as error:  # of the record, or at commit: a deferred constraint
         raise ToolError(_explain(error, script, offset=None)) from error
     return duration_ms
+
+
+def run_roles(connection: psycopg.Connection, path: Path) -> None:
+    """Run the SQL that makes the cluster's roles, as one transaction.
+
+    Raises
+    ------
+    ToolError : PostgreSQL refused a statement
+    """
+    script = Script(path, path.read_text("utf-8"), "", {})
+    try:
+        connection.execute(script.text.encode())
+    except psycopg.Error as error:
+        raise ToolError(_explain(error, script, offset=0)) from error
 
 
 def _run_alone(connection: psycopg.Connection, script: Script) -> None:

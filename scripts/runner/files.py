@@ -11,7 +11,8 @@ from scripts.errors import Finding, ToolError
 from scripts.settings import project
 
 NAME = re.compile(r"(?P<number>\d{4})\.[a-z0-9]+(-[a-z0-9]+)*")
-DIRECTIVE = re.compile(r"--\s*(?P<key>transactional|depends|data-loss)\s*:\s*(?P<value>.*?)\s*")
+KEYS = "transactional|depends|data-loss"
+DIRECTIVE = re.compile(rf"--\s*(?P<key>{KEYS})\s*:\s*(?P<value>.*?)\s*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +110,9 @@ def _read(path: Path) -> Script:
         text = content.decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ToolError(script.finding("bad-file", f"cannot be read as UTF-8: {error}")) from None
+    for character, word in (("\0", "a NUL byte"), ("\ufeff", "a byte-order mark")):
+        if character in text:
+            raise ToolError(script.finding("bad-file", f"contains {word}", fix="remove it"))
     return Script(path, text, hashlib.sha256(content).hexdigest(), _directives(text))
 
 
@@ -131,6 +135,13 @@ def _check_directives(migration: Migration, earlier: set[str]) -> list[Finding]:
         )
         for name in directives.get("depends", "").split()
         if name not in earlier
+    ]
+    scripts = [script for script in (migration.forward, migration.rollback) if script]
+    findings += [
+        script.finding("bad-directive", f"{key}: directives are written in lowercase")
+        for script in scripts
+        for key in script.directives
+        if key != key.lower()
     ]
     value = directives.get("transactional", "true")
     if value not in ("true", "false"):

@@ -10,6 +10,10 @@ from scripts.errors import Finding
 from scripts.runner.files import Script
 from scripts.runner.statements import split
 
+PROTECTED = """
+select relnamespace::regnamespace::text, relname from pg_class where relforcerowsecurity
+"""
+
 READS_OR_WRITES_ROWS = (
     ast.InsertStmt,
     ast.UpdateStmt,
@@ -37,8 +41,7 @@ def hidden_rows(connection: psycopg.Connection, scripts: list[Script]) -> list[F
     ).fetchone()
     if row and row[0]:
         return []
-    query = "select relname from pg_class where relforcerowsecurity"
-    protected = {name for (name,) in connection.execute(query)}
+    protected = set(connection.execute(PROTECTED).fetchall())
     findings = []
     for script in scripts:
         for statement in split(script):
@@ -49,7 +52,7 @@ def hidden_rows(connection: psycopg.Connection, scripts: list[Script]) -> list[F
                 findings.append(
                     script.finding(
                         "needs-bypassrls",
-                        f"touches rows of {', '.join(sorted(hidden))}, which row security hides "
+                        f"touches rows of {_names(hidden)}, which row security hides "
                         f"from {connection.info.user}: it would change nothing",
                         statement.offset,
                         "run it as a role with BYPASSRLS; nothing was applied",
@@ -63,12 +66,21 @@ def _forces_row_security(tree: ast.AlterTableStmt) -> bool:
     return any(command.subtype == wanted for command in tree.cmds or ())
 
 
-def _tables(tree: ast.Node) -> set[str]:
-    names: set[str] = set()
+def _tables(tree: ast.Node) -> set[tuple[str, str]]:
+    """Return schema and name of every table of a statement; the runner's path is public alone."""
+    tables: set[tuple[str, str]] = set()
+    queries: set[tuple[str, str]] = set()
 
     class Collect(Visitor):
         def visit_RangeVar(self, _: object, node: ast.RangeVar) -> None:  # noqa: N802 (pglast's name)
-            names.add(str(node.relname))
+            tables.add((node.schemaname or "public", str(node.relname)))
+
+        def visit_CommonTableExpr(self, _: object, node: ast.CommonTableExpr) -> None:  # noqa: N802
+            queries.add(("public", str(node.ctename)))
 
     Collect()(tree)
-    return names
+    return tables - queries
+
+
+def _names(tables: set[tuple[str, str]]) -> str:
+    return ", ".join(".".join(table) for table in sorted(tables))

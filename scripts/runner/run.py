@@ -8,7 +8,7 @@ from pathlib import Path
 import psycopg
 
 from scripts.errors import Finding, ToolError
-from scripts.runner.apply import run_script
+from scripts.runner.apply import run_roles, run_script
 from scripts.runner.files import Migration, Script
 from scripts.runner.ledger import Ledger
 from scripts.runner.lock import migration_lock
@@ -68,7 +68,7 @@ def migrate(
         if pending:
             ledger.prepare()
             if roles:
-                connection.execute(roles.read_bytes())
+                run_roles(connection, roles)
         for migration in pending:
             emit("applying", id=migration.id, file=migration.forward.path.name)
             ms = run_script(connection, ledger, migration, migration.forward)
@@ -123,6 +123,7 @@ def rollback(
             refuse_findings(losses)
         refuse_findings(hidden_rows(connection, [script for _, script in pairs]))
         ledger = Ledger(connection)
+        ledger.prepare()  # what yoyo applied has no history yet
         for migration, script in pairs:
             if loss := script.directives.get("data-loss"):
                 emit("data-loss", id=migration.id, message=loss)

@@ -107,19 +107,6 @@ class State:
         """Return what checksums.txt says otherwise than the files."""
         return seal.check(self.migrations, self.folder)
 
-    def unrecorded(self) -> list[Finding]:
-        """Return the applied migrations whose content nobody recorded."""
-        return [
-            Finding(
-                "unrecorded",
-                f"{id_} was applied by another tool: what it held then is unknown",
-                object=id_,
-                fix="compare the database with sql/schema.sql (python -m scripts verify)",
-            )
-            for id_, applied in self.applied.items()
-            if applied.checksum is None
-        ]
-
 
 def read_state(connection: psycopg.Connection, folder: Path) -> State:
     """Read the folder and the database; writes nothing.

@@ -13,6 +13,9 @@ from pglast.parser import ParseError
 from scripts.errors import ToolError
 from scripts.runner.files import Migration, Script
 
+ALONE = (ast.VacuumStmt, ast.ReindexStmt)
+"""What PostgreSQL refuses in a transaction and may be repeated, beside concurrent indexes."""
+
 
 @dataclass(frozen=True)
 class Statement:
@@ -36,7 +39,7 @@ def split(script: Script) -> list[Statement]:
         places = pglast.split(script.text, only_slices=True)
     except ParseError as error:
         message, offset = (*error.args, 0)[:2]
-        raise ToolError(script.finding("sql", message, offset)) from None
+        raise ToolError(script.finding("sql", message, offset, "mend the file")) from None
     if not trees:
         raise ToolError(script.finding("bad-file", "holds no statement", fix="write it"))
     return [
@@ -55,15 +58,8 @@ def check_statements(migration: Migration, script: Script) -> None:
     """
     statements = split(script)
     for statement in statements:
-        if isinstance(statement.tree, ast.TransactionStmt):
-            raise ToolError(
-                script.finding(
-                    "bad-file",
-                    "transaction control in a migration",
-                    statement.offset,
-                    "remove it: the runner runs each file in one transaction",
-                )
-            )
+        if problem := _problem(statement.tree):
+            raise ToolError(script.finding("bad-file", problem[0], statement.offset, problem[1]))
     if migration.transactional:
         return
     if len(statements) > 1:
@@ -78,14 +74,30 @@ def check_statements(migration: Migration, script: Script) -> None:
     index = concurrent_index(statements[0])
     if index and not index.repeatable:
         word = "if not exists" if index.builds else "if exists"
-        raise ToolError(
-            script.finding(
-                "bad-file",
-                f"could not be repeated after a crash: there is no `{word}`",
-                statements[0].offset,
-                f"write `{word}`",
+        message, fix = f"could not be repeated after a crash: no `{word}`", f"write `{word}`"
+    elif not index and not isinstance(statements[0].tree, ALONE):
+        message, fix = "runs in a transaction as well", "remove `-- transactional: false`"
+    else:
+        return
+    raise ToolError(script.finding("bad-file", message, statements[0].offset, fix))
+
+
+def _problem(tree: Any) -> tuple[str, str] | None:
+    """Return what is wrong with a statement of any migration, and the way out."""
+    match tree:
+        case ast.TransactionStmt():
+            return (
+                "transaction control in a migration",
+                "remove it: the runner runs each file in one transaction",
             )
-        )
+        case ast.CopyStmt(filename=None):
+            return "a migration has no standard input or output", "write insert statements"
+        case ast.VariableSetStmt(name="row_security"):
+            return (
+                "row_security is the runner's: rows that are hidden would be left out silently",
+                "remove it, and run the migration as a role with BYPASSRLS",
+            )
+    return None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from threading import Event
 from typing import Any
 
 import psycopg
@@ -72,7 +73,7 @@ def seed(
     except psycopg.errors.UniqueViolation:
         raise refuse(
             "not-empty",
-            f"the users of seed {seed} are there already",
+            f"users of seed {seed} are there already, perhaps of a load that was interrupted",
             fix="another --seed, or python -m scripts reset",
         ) from None
     except psycopg.errors.UndefinedTable as error:
@@ -91,6 +92,7 @@ class Load:
     address: Address
     queries: dict[str, str]
     plan: dict[str, int]
+    stop: Event = field(default_factory=Event)
 
     def run(self, progress: Callable[[int], None]) -> dict[str, int]:
         """Load everything with several sessions; return the rows by table."""
@@ -100,10 +102,14 @@ class Load:
             offsets = {table: self._reserve(session, table) for table in IDS}
         count = -(-self.plan["tasks"] // SLICE)
         moments = [(i / count, (i + 1) / count) for i in range(count)]
+        shares = [moments[i::SESSIONS] for i in range(SESSIONS)]
         with ThreadPoolExecutor(SESSIONS) as pool:
-            shares = [moments[i::SESSIONS] for i in range(SESSIONS)]
-            for loaded in pool.map(lambda share: self._load(share, offsets, progress), shares):
-                rows.update(loaded)
+            try:
+                for loaded in pool.map(lambda share: self._load(share, offsets, progress), shares):
+                    rows.update(loaded)
+            except BaseException:  # an interruption, or one session's error: the others end, too
+                self.stop.set()
+                raise
         rows["task_search"] = rows["tasks"]
         with connect(self.address, purpose="seed") as connection:
             connection.execute(self.queries["analyze"])
@@ -132,6 +138,8 @@ class Load:
         rows: Counter[str] = Counter()
         with self._session() as session:
             for start, end in moments:
+                if self.stop.is_set():
+                    break
                 before = _number(session.execute(self.queries["before"], {"moment": start}))
                 slice_ = {**self.plan, "start": start, "end": end, "before": before}
                 loaded: dict[str, int] = {}

@@ -271,6 +271,37 @@ def test_a_run_that_is_stopped_in_a_file_leaves_nothing_of_it(
     assert checkout.tables() == {"a", "b"}
 
 
+def test_an_error_after_the_first_file_tells_what_is_applied(checkout: Checkout) -> None:
+    checkout.write({"0001.a-a": A, "0002.b-b": "alter table nowhere add column x int"})
+    last = json.loads(checkout.run("migrate", "--json").stdout.splitlines()[-1])
+    assert (last["event"], last["applied"]) == ("error", ["0001.a-a"])
+
+
+def test_another_roles_address_is_told_in_text_and_in_json(checkout: Checkout) -> None:
+    checkout.write({"0001.a-a": A})
+    checkout.run("migrate")
+    with connect(checkout.address, purpose="test") as connection:
+        connection.execute(
+            "do $$ begin create role stranger login; exception when duplicate_object then end $$"
+        )
+    checkout.environment["MIGRATION_DATABASE_URL"] = checkout.address.with_(user="stranger").url
+    done = checkout.run("status")
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "error: permission denied for table _yoyo_migration (42501)",
+        "  fix: connect as the owner",
+    ]
+    assert checkout.json("status")["findings"][0]["code"] == "database"
+
+
+def test_an_error_in_the_roles_file_names_its_line(checkout: Checkout) -> None:
+    checkout.write({"0001.a-a": A})
+    (checkout.folder / "roles.sql").write_text("select 1;\nselect nonsense;\n")
+    done = checkout.run("migrate")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: roles.sql:2: column 8: ")
+
+
 def test_a_server_that_goes_away_is_told_and_nothing_is_half_applied(
     checkout: Checkout, watcher: psycopg.Connection[Any]
 ) -> None:

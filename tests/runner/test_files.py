@@ -36,6 +36,13 @@ REFUSED = {
     ),
     "a rollback alone": ({"0001.a-a.rollback.sql": "select 1"}, "bad-name", "forward file"),
     "not UTF-8": ({"0001.a-a.sql": b"select '\xff'"}, "bad-file", "UTF-8"),
+    "a byte-order mark": ({"0001.a-a.sql": "\ufeffselect 1"}, "bad-file", "byte-order mark"),
+    "a NUL byte": ({"0001.a-a.sql": "select 1;\0 select 2"}, "bad-file", "NUL"),
+    "a directive in capitals": (
+        {"0001.a-a.sql": "-- Transactional: false\nselect 1"},
+        "bad-directive",
+        "lowercase",
+    ),
     "neither true nor false": (
         {"0001.a-a.sql": "-- transactional: no\nselect 1"},
         "bad-directive",
@@ -102,6 +109,12 @@ UNSAFE = {
     "commit": ("select 1;\ncommit", "transaction control"),
     "savepoint": ("savepoint a", "transaction control"),
     "nothing": ("-- only a comment\n", "holds no statement"),
+    "copy from the client": ("copy a from stdin", "no standard input"),
+    "row security": ("set row_security = on", "row_security is the runner's"),
+    "alone without need": (
+        "-- transactional: false\nupdate a set b = b + 1",
+        "runs in a transaction as well",
+    ),
     "two statements": (
         "-- transactional: false\nvacuum;\nvacuum",
         "second statement",

@@ -50,6 +50,16 @@ def applied(owner: psycopg.Connection[Any]) -> list[str]:
     return list(read_applied(owner))
 
 
+def yoyo(command: str, address: Address, folder: Path) -> str:
+    """Run yoyo's own command line on a database."""
+    url = address.url.replace("postgresql://", "postgresql+psycopg://")
+    arguments = [command, "--batch", "--no-config-file", "--database", url, str(folder)]
+    done = subprocess.run(
+        [sys.executable, "-m", "yoyo", *arguments], capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
 @pytest.mark.row("R9", "R10")
 def test_files_are_applied_in_order_once_and_undone_in_reverse(
     owner: psycopg.Connection[Any], write: Write
@@ -144,26 +154,38 @@ def test_yoyo_itself_reads_and_continues_what_the_runner_wrote(
 ) -> None:
     folder = write({"0001.a-a": A, "0002.b-b": B})
     apply(owner, folder, target="0001")
-    url = scratch.url.replace("postgresql://", "postgresql+psycopg://")
-
-    def yoyo(command: str) -> str:
-        arguments = [command, "--batch", "--no-config-file", "--database", url, str(folder)]
-        done = subprocess.run(
-            [sys.executable, "-m", "yoyo", *arguments], capture_output=True, text=True, check=True
-        )
-        return done.stdout
-
-    listed = [
-        line.split()[:2] for line in yoyo("list").splitlines() if ".a-a" in line or ".b-b" in line
-    ]
+    lines = [line.split()[:2] for line in yoyo("list", scratch, folder).splitlines()]
+    listed = [line for line in lines if line[0] in ("A", "U")]
     assert listed == [["A", "0001.a-a"], ["U", "0002.b-b"]]
-    yoyo("apply")
+    yoyo("apply", scratch, folder)
     assert tables(owner) - {"yoyo_lock"} == {"a", "b"}
     # And the runner goes on from there: it knows what it did not record.
     records = read_applied(owner)
     assert records["0001.a-a"].checksum
     assert records["0002.b-b"].checksum is None
     assert apply(owner, folder) == []
+
+
+@pytest.mark.row("R9")
+def test_what_yoyo_alone_applied_is_rolled_back(
+    owner: psycopg.Connection[Any], scratch: Address, write: Write
+) -> None:
+    folder = write({"0001.a-a": A})
+    yoyo("apply", scratch, folder)
+    assert tables(owner) - {"yoyo_lock"} == {"a"}
+    assert undo(owner, folder) == ["0001.a-a"]
+    assert tables(owner) - {"yoyo_lock"} == set()
+    assert apply(owner, folder) == ["0001.a-a"]
+
+
+def test_a_frozen_database_stays_as_it_is(
+    owner: psycopg.Connection[Any], scratch: Address, write: Write
+) -> None:
+    owner.execute(f"alter database {scratch.database} set default_transaction_read_only = on")
+    frozen = pytest.raises(psycopg.errors.ReadOnlySqlTransaction)
+    with connect(scratch, purpose="test") as connection, frozen:
+        apply(connection, write({"0001.a-a": A}))
+    assert tables(owner) == set()
 
 
 def refused(call: Callable[[], object]) -> Any:
@@ -387,6 +409,19 @@ def test_an_owner_without_bypassrls_cannot_backfill_silently(
         if "do" not in statement.split():  # there the server says it, after the first file
             assert applied(connection) == ([] if at_once else ["0001.a-a"])
         assert "0002.b-b" not in applied(connection)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["insert into z.a values (1)", "create table b as with a as (select 1 as id) select * from a"],
+)
+def test_other_tables_of_the_same_name_are_no_matter(
+    weak_owner: Address, write: Write, statement: str
+) -> None:
+    other = f"create schema z; create table z.a (id int); {statement}"
+    folder = write({"0001.a-a": PROTECTED, "0002.b-b": other})
+    with connect(weak_owner, purpose="test") as connection:
+        assert apply(connection, folder) == ["0001.a-a", "0002.b-b"]
 
 
 def test_two_runs_at_once_apply_each_file_once(

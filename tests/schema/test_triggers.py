@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from psycopg.errors import InsufficientPrivilege
 
-from tests.schema.acting import PAST, Connection, act_as, column, refused, value
+from scripts.address import Address
+from scripts.database import connect
+from tests.schema.acting import PAST, ROWS, Connection, act_as, column, refused, value
 
 ROLES = pytest.mark.parametrize("role", ["todo_app", "none"])
 CHANGES = [
@@ -177,3 +179,17 @@ def test_search_words_are_left_alone_by_other_changes(owner: Connection, change:
 def test_no_text_is_refused_for_its_words(owner: Connection, text: str) -> None:
     owner.execute("update tasks set description = %s where id = 9001", [text])
     assert value(owner, "select count(*) from task_search where task_id = 9001") == 1
+
+
+@pytest.mark.row("R5")
+def test_updated_at_never_goes_back(migrated: Address) -> None:
+    """A transaction that began before another's change and came after it."""
+    with connect(migrated, purpose="a") as slow, connect(migrated, purpose="b") as quick:
+        slow.execute(ROWS)
+        with slow.transaction():
+            slow.execute("select now()")
+            quick.execute("update tasks set title = 'quick' where id = 9001")
+            slow.execute("update tasks set title = 'slow' where id = 9001")
+            times = "select updated_at, now() from tasks where id = 9001"
+            updated, began = slow.execute(times).fetchone() or (None, None)
+            assert updated > began

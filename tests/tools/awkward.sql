@@ -108,6 +108,7 @@ create table "Weird Schema".t ("a b" integer not null constraint pos check ("a b
     with (fillfactor = 70, autovacuum_enabled = false);
 create unlogged table unl (id serial primary key, j jsonb not null default '{}');
 create table borrows (id integer default nextval('unl_id_seq'));
+create table "Borrows" (id integer default nextval('"Mixed Case_id_seq"'));
 create table renamed_from (id integer constraint my_not_null not null, a text not null);
 alter table renamed_from rename to renamed;
 alter table renamed rename column a to b;
@@ -116,12 +117,7 @@ create table part (id integer not null, at date not null, primary key (id, at)) 
 create index part_at on part (at);
 create table a_part_2024 partition of part for values from ('2024-01-01') to ('2025-01-01');
 create table part_default partition of part default;
-create table "A part" (
-    id integer,
-    at date,
-    n integer default nextval('"Mixed Case_id_seq"'),
-    foreign key (id, at) references part
-);
+create table to_part (id integer, at date, foreign key (id, at) references part);
 alter table part add foreign key (id) references aaa_child;
 create table inh_parent (x integer check (x > 0));
 create table inh_child (y integer) inherits (inh_parent);

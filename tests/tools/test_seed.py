@@ -175,6 +175,31 @@ def test_small_numbers_are_exact(migrated: Address, users: int, tasks: int) -> N
     assert (rows["user"], rows["tasks"]) == (users, tasks)
 
 
+def test_the_time_zone_makes_no_difference(
+    migrated: Address, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contents = []
+    with connect(migrated, purpose="test") as connection:
+        for zone in ("UTC", "Asia/Kolkata"):
+            monkeypatch.setenv("PGTZ", zone)
+            connection.execute('truncate "user", tasks, conversations restart identity cascade')
+            seed(migrated, users=50, tasks=500, seed=1)
+            contents.append(value(connection, CONTENT))
+    assert contents[0] == contents[1]
+
+
+def test_an_interrupted_load_stops_soon(migrated: Address, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workload, "SLICE", 100)
+
+    def interrupt(_: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        seed(migrated, users=50, tasks=20_000, seed=1, progress=interrupt)
+    with connect(migrated, purpose="test") as connection:
+        assert value(connection, "select count(*) from tasks") < 2000
+
+
 def test_a_database_without_the_schema_is_told(scratch: Address) -> None:
     with pytest.raises(ToolError) as error:
         seed(scratch, users=1, tasks=1, seed=1)

@@ -27,7 +27,7 @@ from scripts.errors import ToolError
 from scripts.scratch import scratch_database
 from scripts.server import OUTSIDE, LocalServer
 from scripts.settings import ROOT, project
-from tests.support.postgres import MissingBinariesError, binaries
+from tests.support.postgres import binaries
 
 FAST = {"fsync": "off", "max_connections": "20", "shared_buffers": "16MB"}
 START = """
@@ -450,10 +450,7 @@ def test_scratch_databases_are_dropped(server: LocalServer) -> None:
 def test_it_runs_other_versions(
     folder: Path, make: Callable[..., LocalServer], version: int
 ) -> None:
-    try:
-        server = make(folder / "local", binaries=binaries(version))
-    except MissingBinariesError as error:
-        pytest.skip(str(error))
+    server = make(folder / "local", binaries=binaries(version))
     server.start()
     address = server.prepare("owner", "todo")
     with sessions(address) as connection:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts.address import parse_address
+from scripts import settings
+from scripts.address import Address, parse_address
 from scripts.errors import ToolError
 from scripts.server import LocalServer
 from scripts.settings import project
@@ -60,6 +61,52 @@ def test_a_dead_port_is_told(server: LocalServer) -> None:
         "(MIGRATION_DATABASE_URL): Connection refused"
     )
     assert SECRET not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:{}@localhost/d?hostaddr=203.0.113.1&sslmode=disable",
+        "postgresql://u:{}@/d?host=203.0.113.1&sslmode=disable",
+    ],
+)
+def test_where_libpq_really_connects_decides_about_tls(url: str) -> None:
+    done = run("status", MIGRATION_DATABASE_URL=url.format(SECRET))
+    assert done.returncode == 2
+    assert "unencrypted connection to 203.0.113.1" in done.stderr
+
+
+def test_the_environments_host_does_not_count(server: LocalServer) -> None:
+    """PGHOST would send the password elsewhere than the address says."""
+    port = server.address("x", "x").port
+    done = run("status", MIGRATION_DATABASE_URL=f"postgresql://u@:{port}/d", PGHOST="203.0.113.1")
+    assert "u@localhost" in done.stderr
+
+
+@pytest.mark.parametrize("option", ["service=x", "host=127.0.0.1,203.0.113.1"])
+def test_addresses_that_lead_elsewhere_are_refused(option: str) -> None:
+    done = run("status", MIGRATION_DATABASE_URL=f"postgresql:///d?{option}")
+    assert done.returncode == 2
+
+
+def test_the_usual_parameters_are_taken(migrated: Address) -> None:
+    url = f"{migrated.url}?application_name=x&connect_timeout=3"
+    assert run("status", MIGRATION_DATABASE_URL=url).returncode == 0
+
+
+@pytest.mark.parametrize("text", ['MIGRATION_DATABASE_URL="postgresql://u@h/d', "\xff"])
+def test_a_broken_dotenv_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str
+) -> None:
+    (tmp_path / ".env").write_bytes(text.encode("latin-1"))
+    monkeypatch.setattr("scripts.settings.ROOT", tmp_path)
+    monkeypatch.delenv("MIGRATION_DATABASE_URL", raising=False)
+    settings._dotenv.cache_clear()
+    try:
+        with pytest.raises(ToolError, match=r"\.env"):
+            settings.environment("MIGRATION_DATABASE_URL")
+    finally:
+        settings._dotenv.cache_clear()
 
 
 FAILURES = {

@@ -175,9 +175,9 @@ def test_what_belongs_together_stands_together_in_order(text: str, title: str, w
 def test_tables_come_by_name_each_after_those_that_it_needs(text: str) -> None:
     titles = re.findall(r"^-- (\S.*)\n\nCREATE (?:UNLOGGED )?TABLE", text, re.MULTILINE)
     assert ", ".join(titles) == (
-        "Weird Schema.t, public.Mixed Case, public.aaa_child, public.after_defaults, "
-        "public.borrows, public.inh_parent, public.inh_child, public.part, public.A part, "
-        "public.renamed, public.self_unique, public.unl, public.cyc_a, public.cyc_b"
+        "Weird Schema.t, public.Mixed Case, public.Borrows, public.aaa_child, "
+        "public.after_defaults, public.borrows, public.inh_parent, public.inh_child, public.part, "
+        "public.renamed, public.self_unique, public.to_part, public.unl, public.cyc_a, public.cyc_b"
     )
 
 
