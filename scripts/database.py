@@ -13,6 +13,9 @@ from scripts.errors import ToolError, refuse
 CONNECT_TIMEOUT = 10
 """Seconds for one attempt to connect."""
 
+LOCK_TIMEOUT = "5s"
+"""How long a statement waits for a lock. While it waits, everything behind it waits too."""
+
 
 def connect(
     address: Address, *, purpose: str, read_only: bool = False, direct: bool = True
@@ -58,6 +61,7 @@ def set_session(connection: psycopg.Connection, *, read_only: bool = False) -> N
     """Set what every session of the tools relies on, in one round trip."""
     settings = {
         "row_security": "off",
+        "lock_timeout": LOCK_TIMEOUT,
         "search_path": "public",
         "timezone": "UTC",
         "client_min_messages": "warning",

@@ -11,14 +11,11 @@ from pathlib import Path
 import psycopg
 from psycopg import errors
 
-from scripts.database import set_session
+from scripts.database import LOCK_TIMEOUT, set_session
 from scripts.errors import Finding, ToolError
 from scripts.runner.files import Migration, Script
 from scripts.runner.ledger import Ledger
 from scripts.runner.statements import ConcurrentIndex, Statement, concurrent_index, split
-
-LOCK_TIMEOUT = "5s"
-"""How long a statement waits for a lock. While it waits, everything behind it waits too."""
 
 
 def run_script(
@@ -43,7 +40,6 @@ def run_script(
     """
     started_at, started = datetime.now(UTC), time.monotonic()
     try:
-        connection.execute(f"set lock_timeout = '{LOCK_TIMEOUT}'")
         if not migration.transactional:
             _run_alone(connection, script)
         with connection.transaction():

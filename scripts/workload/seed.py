@@ -16,7 +16,7 @@ import psycopg
 
 from scripts.address import Address
 from scripts.database import connect
-from scripts.errors import Finding, ToolError, refuse
+from scripts.errors import refuse
 from scripts.settings import ROOT
 
 SESSIONS = 2
@@ -62,8 +62,8 @@ def seed(
 
     Raises
     ------
-    ToolError : the users of this seed are there already (code `not-empty`), the schema is not, or
-        the role is under row security
+    ToolError : the users of this seed are there already (code `not-empty`), or the schema is not
+    psycopg.Error : anything else, such as a role under row security
     """
     plan = {"users": users, "tasks": tasks, "heavy": max(1, users // 100), "seed": seed}
     load = Load(address, read_queries(), plan)
@@ -79,9 +79,6 @@ def seed(
     except psycopg.errors.UndefinedTable as error:
         message = str(error.diag.message_primary)
         raise refuse("sql", message, fix="python -m scripts migrate") from None
-    except psycopg.Error as error:
-        finding = Finding("sql", f"{error.diag.message_primary or error} ({error.sqlstate})")
-        raise ToolError(finding) from error
     return Seeded(rows, time.monotonic() - started)
 
 

@@ -442,13 +442,14 @@ def test_two_runs_at_once_apply_each_file_once(
 
 
 def test_a_statement_waits_a_bounded_time_for_a_lock(
-    owner: psycopg.Connection[Any], scratch: Address, write: Write, monkeypatch: pytest.MonkeyPatch
+    scratch: Address, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scripts.runner.apply.LOCK_TIMEOUT", "200ms")
+    monkeypatch.setattr("scripts.database.LOCK_TIMEOUT", "200ms")
     folder = write({"0001.a-a": A, "0002.b-b": "alter table a add column x int"})
-    apply(owner, folder, target="0001")
-    with connect(scratch, purpose="other") as other, other.transaction():
-        other.execute("lock table a in access share mode")
-        finding = refused(lambda: apply(owner, folder))
-    assert finding.code == "lock-timeout"
-    assert apply(owner, folder) == ["0002.b-b"]
+    with connect(scratch, purpose="test") as owner:
+        apply(owner, folder, target="0001")
+        with connect(scratch, purpose="other") as other, other.transaction():
+            other.execute("lock table a in access share mode")
+            finding = refused(lambda: apply(owner, folder))
+        assert finding.code == "lock-timeout"
+        assert apply(owner, folder) == ["0002.b-b"]
