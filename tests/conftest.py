@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +23,9 @@ from scripts.settings import project
 from tests.support.postgres import binaries
 
 pytest_plugins = ["tests.support.rows", "tests.support.require_all"]
+
+# A suite in the background has Ctrl-C ignored and would hand that down to the commands it runs.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Nothing that a test makes must survive a crash of the machine.
 FAST = {

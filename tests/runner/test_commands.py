@@ -233,7 +233,7 @@ def test_an_error_is_shown_with_its_line(checkout: Checkout) -> None:
 def test_a_second_migrate_waits_for_the_first(
     checkout: Checkout, watcher: psycopg.Connection[Any]
 ) -> None:
-    checkout.write({"0001.a-a": SLOW.replace("60", "3")})
+    checkout.write({"0001.a-a": SLOW.replace("60", "2")})
     with checkout.start("migrate") as first:
         wait_for(lambda: sleeping(watcher))
         impatient = checkout.run("migrate", "--lock-wait", "0")
