@@ -1,12 +1,19 @@
 -- The key begins with the user: one index serves the foreign key, the newest-first list and its
--- pages, and the table distributes by user_id as it is. fillfactor leaves room for HOT updates.
+-- pages, and the table distributes by user_id as it is. It covers the status, so that one pass in the
+-- order of the heap counts a user's tasks: by an index that leads with the state the same count goes
+-- to and fro between the pages of the visibility map.
+--
+-- What changes together stands last and together: an update's WAL runs from the first byte that
+-- changed to the last. fillfactor leaves room for the new version on the same page. Vacuum comes
+-- after 2% instead of 20% of the rows, since index-only scans need its visibility map.
 create table tasks (
     user_id text collate "C" not null,
     id bigint not null generated always as identity,
+    created_at timestamptz not null default now(),
+    due_date date,
     title text not null,
     description text,
-    status text not null default 'pending',
-    completed boolean not null generated always as (status = 'completed') stored,
+    tags text[] not null default '{}',
     priority text not null default 'medium',
     -- It holds three values, in every task and in an index.
     -- squawk-ignore prefer-bigint-over-smallint
@@ -14,11 +21,10 @@ create table tasks (
         generated always as (
             case priority when 'high' then 3 when 'medium' then 2 else 1 end
         ) stored,
-    due_date date,
-    tags text[] not null default '{}',
-    created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
-    constraint tasks_pkey primary key (user_id, id),
+    status text not null default 'pending',
+    completed boolean not null generated always as (status = 'completed') stored,
+    constraint tasks_pkey primary key (user_id, id) include (status),
     constraint tasks_user_id_fkey foreign key (user_id) references "user" (id) on delete cascade,
     constraint tasks_title_length_check check (char_length(title) between 1 and 200),
     -- What Python's str.strip() removes is blank; a locale's class would differ between servers.
@@ -40,7 +46,11 @@ create table tasks (
         and coalesce(array_lower(tags, 1), 1) = 1
     )
 )
-with (fillfactor = 90);
+with (
+    fillfactor = 90,
+    autovacuum_vacuum_scale_factor = 0.02,
+    autovacuum_vacuum_insert_scale_factor = 0.02
+);
 
 comment on table tasks is 'What a user has to do.';
 

@@ -14,6 +14,7 @@ GROUPS = {
     "scripts.cli.migrations": ("status", "history", "seal", "new"),
     "scripts.cli.proof": ("verify", "render"),
     "scripts.cli.workload": ("seed",),
+    "scripts.cli.bench": ("bench",),
 }
 
 

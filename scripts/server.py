@@ -257,6 +257,11 @@ def local_server() -> LocalServer:
     return LocalServer(project().local_folder)
 
 
+def bench_server(settings: Mapping[str, str] | None = None) -> LocalServer:
+    """Return the server of this checkout that is there to be measured, beside the local one."""
+    return LocalServer(project().local_folder / "bench", settings=settings)
+
+
 def _free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])

@@ -35,10 +35,13 @@ summed as (
 
 select
     n,
+    heavy,
     md5(format('seed %%s user %%s', %(seed)s::bigint, n)) as id,
     floor(%(tasks)s * upto / total)::bigint - floor(%(tasks)s * (upto - weight) / total)::bigint
         as tasks,
-    case when heavy then (array['oldest open', 'few in progress', 'one priority', 'undated'])[n %% 8 + 1]
+    case
+        when heavy
+        then (array[null, 'oldest open', 'few in progress', 'one priority', 'undated'])[n %% 8 + 1]
     end as kind,
     pg_temp.portion(n, %(seed)s) as phase
 from summed;
@@ -95,7 +98,8 @@ with words as (
             'The children want to come along if the weather stays dry.'
         ] as sentences,
         '{home,work,errand,idea,waiting,phone,money,health,family,reading,travel,later}'::text[]
-            as tags
+            as tags,
+        '{ba,do,fe,gi,ho,ka,lu,me,ni,po,ra,su,ta,vo,we,zi}'::text[] as syllables
 ),
 
 drawn as (
@@ -121,7 +125,16 @@ select
     number + %(offset)s,
     -- Powers of a portion make some words common and others rare.
     verbs[1 + floor(16 * r1)] || ' the ' || adjectives[1 + floor(12 * r2)] || ' '
-    || nouns[1 + floor(25 * r3 ^ 3)],
+    || nouns[1 + floor(25 * r3 ^ 3)]
+    -- Every third has a name, of which there are 4,096: words that few tasks have.
+    || case
+        when r5 < 0.33
+        then ' for ' || initcap(
+            syllables[1 + floor(16 * r4)] || syllables[1 + floor(16 * r6)]
+            || syllables[1 + floor(48 * r5)]
+        )
+        else ''
+    end,
     case
         when r4 >= 0.4
         then sentences[1 + floor(12 * r1 ^ 2)] || ' ' || sentences[1 + floor(12 * r3)]
@@ -188,5 +201,6 @@ from (
 ) as present;
 
 -- name: analyze
--- So that plans and estimates know of the rows before autovacuum comes round.
-analyze "user", tasks, task_search, conversations, messages;
+-- So that plans and estimates know of the rows before autovacuum comes round. The system's tables are
+-- not this role's and are passed over.
+analyze

@@ -26,7 +26,7 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, TSVECTOR
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import registry
 from sqlmodel import Field, Relationship, SQLModel
 
@@ -237,7 +237,7 @@ class TaskSearch(_Mirror, table=True):
 
     user_id: str = Field(sa_column=Column(Text, primary_key=True))
     task_id: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
-    search: str = Field(sa_column=Column(TSVECTOR, nullable=False))
+    words: str = Field(sa_column=Column(Text, nullable=False))
 
 
 class Conversation(_Mirror, table=True):

@@ -14,7 +14,7 @@ from scripts.database import connect
 from scripts.errors import refuse
 from scripts.output import JsonOption, Output, command
 from scripts.runner.run import migrate
-from scripts.server import LocalServer, local_server
+from scripts.server import LocalServer, bench_server, local_server
 from scripts.settings import configured_address, project
 
 app = typer.Typer()
@@ -103,9 +103,9 @@ def reset(json: JsonOption = False) -> None:
 
 @app.command()
 def clean(json: JsonOption = False) -> None:
-    """Stop the local server and remove its data."""
+    """Stop the local server and the bench's, and remove their data."""
     with command("clean", json=json) as out:
-        done = local_server().remove()
+        done = bench_server().remove() | local_server().remove()
         out.say("removed" if done else "there was nothing to remove")
         out.finish(done=done)
 

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 from scripts.errors import refuse
 from scripts.output import JsonOption, command
@@ -14,6 +23,29 @@ from scripts.target import owner_address
 from scripts.workload.seed import seed as load
 
 app = typer.Typer()
+
+
+@contextmanager
+def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
+    """Show bars on a terminal; give what advances one: its name, how many more, of how many."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    console = Console(stderr=True)
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as progress:
+        bars: dict[str, TaskID] = {}
+
+        def advance(name: str, count: int, total: int) -> None:
+            if name not in bars:
+                bars[name] = progress.add_task(name, total=total)
+            progress.advance(bars[name], count)
+
+        yield advance
 
 
 @app.command()
@@ -35,23 +67,13 @@ def seed(
                 f"{address.url} ({address.source}) is not on this machine",
                 fix="--allow-remote, where demo data belongs there",
             )
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-        )
-        console = Console(stderr=True)
-        with Progress(
-            *columns, console=console, transient=True, disable=not console.is_terminal
-        ) as bar:
-            task = bar.add_task("tasks", total=tasks)
+        with progress_bar() as advance:
             done = load(
                 address,
                 users=users,
                 tasks=tasks,
                 seed=seed,
-                progress=lambda count: bar.advance(task, count),
+                progress=lambda count: advance("tasks", count, tasks),
             )
         out.table(["table", "rows"], list(done.rows.items()))
         out.say(f"{done.seconds:.1f} s, {done.rows_per_second:,.0f} rows/s")

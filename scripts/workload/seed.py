@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from threading import Event
 from typing import Any
 
@@ -65,8 +66,7 @@ def seed(
     ToolError : the users of this seed are there already (code `not-empty`), or the schema is not
     psycopg.Error : anything else, such as a role under row security
     """
-    plan = {"users": users, "tasks": tasks, "heavy": max(1, users // 100), "seed": seed}
-    load = Load(address, read_queries(), plan)
+    load = Load.of(address, users=users, tasks=tasks, seed=seed)
     started = time.monotonic()
     try:
         rows = load.run(progress)
@@ -91,30 +91,53 @@ class Load:
     plan: dict[str, int]
     stop: Event = field(default_factory=Event)
 
+    @classmethod
+    def of(cls, address: Address, *, users: int, tasks: int, seed: int) -> Load:
+        """Return the load of so many users and tasks."""
+        plan = {"users": users, "tasks": tasks, "heavy": max(1, users // 100), "seed": seed}
+        return cls(address, read_parts(ROOT / "sql" / "seed.sql"), plan)
+
     def run(self, progress: Callable[[int], None]) -> dict[str, int]:
         """Load everything with several sessions; return the rows by table."""
-        with self._session() as session:
+        with self.session() as session:
             session.execute(self.queries["users"], self.plan)
             rows = Counter({"user": session.rowcount, **dict.fromkeys(IDS, 0)})
             offsets = {table: self._reserve(session, table) for table in IDS}
-        count = -(-self.plan["tasks"] // SLICE)
-        moments = [(i / count, (i + 1) / count) for i in range(count)]
-        shares = [moments[i::SESSIONS] for i in range(SESSIONS)]
-        with ThreadPoolExecutor(SESSIONS) as pool:
-            try:
-                for loaded in pool.map(lambda share: self._load(share, offsets, progress), shares):
-                    rows.update(loaded)
-            except BaseException:  # an interruption, or one session's error: the others end, too
-                self.stop.set()
-                raise
+        rows.update(self.slices(offsets, progress))
         rows["task_search"] = rows["tasks"]
         with connect(self.address, purpose="seed") as connection:
             connection.execute(self.queries["analyze"])
         return dict(rows)
 
+    def slices(
+        self, offsets: dict[str, int], progress: Callable[[int], None], *, resume: bool = False
+    ) -> Counter[str]:
+        """Load the tables that `offsets` names, slice by slice; return the rows by table.
+
+        Parameters
+        ----------
+        offsets : what is added to a task's number for its id, by table
+        progress : told how many tasks were loaded
+        resume : leave out slices whose first task is there already
+        """
+        count = -(-self.plan["tasks"] // SLICE)
+        moments = [(i / count, (i + 1) / count) for i in range(count)]
+        shares = [moments[i::SESSIONS] for i in range(SESSIONS)]
+        rows: Counter[str] = Counter()
+        with ThreadPoolExecutor(SESSIONS) as pool:
+            try:
+                for loaded in pool.map(
+                    lambda share: self._load(share, offsets, progress, resume), shares
+                ):
+                    rows.update(loaded)
+            except BaseException:  # an interruption, or one session's error: the others end, too
+                self.stop.set()
+                raise
+        return rows
+
     @contextmanager
-    def _session(self) -> Iterator[psycopg.ClientCursor[Any]]:
-        """Open a session that knows each user's share."""
+    def session(self) -> Iterator[psycopg.ClientCursor[Any]]:
+        """Open a session that knows each user's share, in the table `seed_user`."""
         with connect(self.address, purpose="seed") as connection:
             cursor = psycopg.ClientCursor(connection)  # CREATE TABLE AS takes no parameters
             cursor.execute(self.queries["prepare"])
@@ -130,20 +153,24 @@ class Load:
         moments: list[tuple[float, float]],
         offsets: dict[str, int],
         progress: Callable[[int], None],
+        resume: bool,
     ) -> Counter[str]:
         """Load some slices in one session, each in a transaction; return the rows by table."""
         rows: Counter[str] = Counter()
-        with self._session() as session:
+        with self.session() as session:
             for start, end in moments:
                 if self.stop.is_set():
                     break
                 before = _number(session.execute(self.queries["before"], {"moment": start}))
+                first = [offsets["tasks"] + before + 1]
+                if resume and session.execute("select from tasks where id = %s", first).rowcount:
+                    continue
                 slice_ = {**self.plan, "start": start, "end": end, "before": before}
                 loaded: dict[str, int] = {}
                 with session.connection.transaction():
                     session.execute(self.queries["slice"], slice_)
-                    for table in IDS:
-                        ids = {"offset": offsets[table], "conversation": offsets["conversations"]}
+                    for table, offset in offsets.items():
+                        ids = {"offset": offset, "conversation": offsets.get("conversations")}
                         session.execute(self.queries[table], {**slice_, **ids})
                         loaded[table] = session.rowcount
                 rows.update(loaded)
@@ -157,8 +184,7 @@ def _number(cursor: psycopg.Cursor[Any]) -> int:
     return int(row[0] or 0)
 
 
-def read_queries() -> dict[str, str]:
-    """Return the parts of sql/seed.sql by name."""
-    text = (ROOT / "sql" / "seed.sql").read_text("utf-8")
-    parts = re.split(r"^-- name: (\w+)\n", text, flags=re.MULTILINE)
+def read_parts(file: Path) -> dict[str, str]:
+    """Return the parts of an SQL file, each below its line `-- name: …`, by name."""
+    parts = re.split(r"^-- name: (.+)\n", file.read_text("utf-8"), flags=re.MULTILINE)
     return dict(zip(parts[1::2], parts[2::2], strict=True))

@@ -42,12 +42,12 @@ COLUMNS = {
         expiresAt timestamptz?, alg text?, crv text?
     """,
     "tasks": """
-        user_id text, id bigint identity, title text, description text?, status text = 'pending',
-        completed boolean generated, priority text = 'medium', priority_rank smallint generated,
-        due_date date?, tags text[] = '{}', created_at timestamptz = now(),
-        updated_at timestamptz = now()
+        user_id text, id bigint identity, created_at timestamptz = now(), due_date date?,
+        title text, description text?, tags text[] = '{}', priority text = 'medium',
+        priority_rank smallint generated, updated_at timestamptz = now(), status text = 'pending',
+        completed boolean generated
     """,
-    "task_search": "user_id text, task_id bigint, search tsvector",
+    "task_search": "user_id text, task_id bigint, words text",
     "conversations": """
         user_id text, id bigint identity, title text?, created_at timestamptz = now(),
         updated_at timestamptz = now()
@@ -78,8 +78,8 @@ GRANTS = {
     "todo_app tasks INSERT": "user_id title description status priority due_date tags",
     "todo_app tasks UPDATE": "title description status priority due_date tags",
     "todo_app task_search": "SELECT",
-    "todo_app task_search INSERT": "user_id task_id search",
-    "todo_app task_search UPDATE": "search",
+    "todo_app task_search INSERT": "user_id task_id words",
+    "todo_app task_search UPDATE": "words",
     "todo_app conversations": "SELECT DELETE",
     "todo_app conversations INSERT": "user_id title",
     "todo_app conversations UPDATE": "title updated_at",
@@ -90,6 +90,16 @@ GRANTS = {
     "todo_app tags_are_valid(text[])": "EXECUTE",
     "- public": "USAGE",
 }
+for reader in ("todo_app", "todo_readonly"):
+    GRANTS |= {
+        f"{reader} {function}": "EXECUTE"
+        for function in (
+            "task_vector(text,text)",
+            "search_words(tsvector)",
+            "search_query(text)",
+            "search_patterns(tsquery)",
+        )
+    }
 
 OWN = "= NULLIF(current_setting('app.user_id'::text, true), ''::text))"
 POLICIES = {

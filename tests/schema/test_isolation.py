@@ -51,7 +51,7 @@ def test_who_sees_whose_rows(
     "statement",
     [
         "update tasks set title = 'x'",
-        "update task_search set search = ''",
+        "update task_search set words = ''",
         "update conversations set title = 'x'",
         "delete from tasks",
         "delete from conversations",
@@ -73,7 +73,7 @@ def test_another_users_rows_are_not_written(
     "statement",
     [
         "insert into tasks (user_id, title) values ('bob', 'x')",
-        "insert into task_search (user_id, task_id, search) values ('bob', 9101, '')",
+        "insert into task_search (user_id, task_id, words) values ('bob', 9101, '')",
         "insert into conversations (user_id) values ('bob')",
         """
         insert into messages (user_id, conversation_id, role, content)

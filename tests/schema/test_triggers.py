@@ -28,7 +28,7 @@ MESSAGE = """
 insert into messages (user_id, conversation_id, role, content)
 select user_id, conversation_id, role, content from messages where user_id = 'alice'
 """
-WORDS = "select search::text from task_search where task_id = 9001"
+WORDS = "select words from task_search where task_id = 9001"
 PLACE = "select ctid::text from task_search where task_id = 9001"
 
 
@@ -145,17 +145,17 @@ def test_a_late_transaction_does_not_move_activity_back(owner: Connection) -> No
 @ROLES
 def test_search_words_follow_title_and_description(owner: Connection, role: str) -> None:
     act_as(owner, role, "alice")
-    assert value(owner, WORDS) == "'buy':1A 'milk':2A"
+    assert value(owner, WORDS) == " buy milk"
     for change, words in (
-        ("description = 'from the cows'", "'buy':1A 'cow':5B 'milk':2A"),
-        ("title = 'Selling'", "'cow':4B 'sell':1A"),
-        ("description = null", "'sell':1A"),
+        ("description = 'from the cows'", " buy cow milk"),
+        ("title = 'Marketing'", " cow mark"),
+        ("description = null", " mark"),
     ):
         owner.execute(f"update tasks set {change} where id = 9001")
         assert value(owner, WORDS) == words
     act_as(owner, "none")
-    others = column(owner, "select search::text from task_search where user_id = 'bob' order by 1")
-    assert others == ["'book':3A 'read':1A", "'book':3A 'write':1A"]
+    others = column(owner, "select words from task_search where user_id = 'bob' order by 1")
+    assert others == [" book read", " book writ"]
 
 
 @pytest.mark.row("R4")
@@ -164,6 +164,7 @@ def test_search_words_follow_title_and_description(owner: Connection, role: str)
     [
         "status = 'completed', priority = 'high', due_date = '2030-01-01', tags = '{x}'",
         "title = title, description = description",
+        "title = 'To buy the milk!'",
     ],
 )
 def test_search_words_are_left_alone_by_other_changes(owner: Connection, change: str) -> None:

@@ -1,0 +1,5 @@
+drop index tasks_in_progress_idx;
+
+drop index tasks_user_id_completed_due_date_id_idx;
+
+drop index tasks_user_id_completed_priority_rank_id_idx;

@@ -1,0 +1,70 @@
+"""Commands about measuring: bench schema."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from json import dumps
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scripts.cli.workload import progress_bar
+from scripts.output import JsonOption, command
+from scripts.server import bench_server
+from scripts.workload.bench import measure
+from scripts.workload.designs import SETTINGS, Loader, own_design, read_design
+from scripts.workload.report import budgets, chart, markdown, over_budget, tables
+
+app = typer.Typer()
+bench = typer.Typer(no_args_is_help=True, help="Measure: figures, beside their budgets.")
+app.add_typer(bench, name="bench")
+
+
+@bench.callback()
+def _group() -> None:
+    pass
+
+
+@bench.command()
+def schema(
+    tasks: Annotated[
+        list[int],
+        typer.Option(min=1_000, max=100_000_000, help="How many tasks; repeat it for the chart."),
+    ],
+    against: Annotated[
+        list[Path] | None, typer.Option(help="The folder of another design; may be repeated.")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="A folder for schema.md, schema.json and schema.svg.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Load reference data and measure what reads touch and writes log, ours and other designs."""
+    with command("bench schema", json=json) as out:
+        designs = [own_design(), *map(read_design, against or ())]
+        known = budgets(designs[0].parts)
+        server = bench_server(SETTINGS)
+        server.start()
+        results = []
+        for size in sorted(set(tasks)):
+            with progress_bar() as bar:
+                loader = Loader(server, size, bar)
+                out.say(loader.check_disk(len(designs)))
+                loader.reference()
+                group = [measure(loader, design) for design in designs]
+            results += group
+            out.say(f"{size:,} tasks")
+            for head, rows in tables(group, known):
+                out.say("")
+                out.table(head, rows)
+        findings = list(over_budget([r for r in results if r.design == "ours"], known))
+        document = [asdict(result) for result in results]
+        if report:
+            report.mkdir(parents=True, exist_ok=True)
+            (report / "schema.md").write_text(markdown(results, known), "utf-8")
+            (report / "schema.json").write_text(dumps(document, indent=1) + "\n", "utf-8")
+            (report / "schema.svg").write_text(chart(results, "open by priority"), "utf-8")
+            out.say(f"\n{report}: schema.md, schema.json, schema.svg")
+        out.say(f"\nthe data stays in {server.home}; python -m scripts clean removes it")
+        out.finish(findings, results=document)
