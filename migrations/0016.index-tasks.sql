@@ -5,8 +5,7 @@
 -- ends HOT updates for a change of state, which then writes into every index: there are three of
 -- them, of which one is small. The figures are in sql/README.md.
 --
--- All columns ascend: a user's newest entry is then the last of its range, which fills pages better,
--- and a list that descends reads backward.
+-- All columns ascend; a list that descends reads backward.
 
 -- Open tasks by priority in one range. All tasks by priority, and open or completed ones newest
 -- first, are merges of two or three ranges: each limited, with the order and the limit again around

@@ -56,7 +56,11 @@ class Write:
 
 @dataclass(frozen=True)
 class Result:
-    """All figures of one design at one size; bytes are per task, by relation."""
+    """All figures of one design at one size; bytes are per task, by relation.
+
+    `grown` is their sum before the indexes were rebuilt; `load_wal` is per task, with what page
+    splits cost in the long run.
+    """
 
     design: str
     tasks: int
@@ -64,7 +68,8 @@ class Result:
     writes: list[Write]
     sizes: dict[str, float]
     grown: float
-    rows_per_second: float
+    load_rows_per_second: int
+    load_wal: int
 
 
 def users(loader: Loader) -> dict[str, str]:
@@ -142,7 +147,8 @@ def measure(loader: Loader, design: Design) -> Result:
         writes,
         bytes_per_task,
         round(loaded.grown, 1),
-        loaded.rows_per_second,
+        round(loaded.rows_per_second),
+        round(loaded.wal),
     )
 
 
@@ -157,23 +163,31 @@ def _reads(design: Design) -> Iterator[tuple[str, str, str]]:
 
 
 def _tasks(loader: Loader) -> Iterator[list[tuple[str, int]]]:
-    """Yield, for each kind of write, tasks of its own: half of them open, half completed."""
+    """Yield, for each kind of write, tasks of its own: half of them open, half completed.
+
+    They are spread over the users: many new tasks of few users in a row would split, in the indexes
+    that were just rebuilt, the page at the end of each one's range.
+    """
     half = max(10, min(WRITES, loader.tasks // 250) // 2)
+    query = """
+        select user_id, id
+        from tasks
+        where (status = 'completed') = %s and hashint8extended(id, 1) %% %s = 0
+        order by
+            row_number() over (partition by user_id order by hashint8extended(id, 2)),
+            hashint8extended(id, 3)
+        limit %s
+    """
     with connect(loader.load.address, purpose="bench") as connection:
-        halves = [
+        open_, completed = (
             connection.execute(
-                "select user_id, id from tasks where (status = 'completed') = %s "
-                "order by hashint8extended(id, 1) limit %s",
-                [completed, 10 * half],
+                query, [state, max(1, loader.tasks // 100_000), 10 * half]
             ).fetchall()
-            for completed in (True, False)
-        ]
+            for state in (False, True)
+        )
     for start in range(0, 10 * half, half):
-        yield [
-            task
-            for pair in zip(*(tasks[start : start + half] for tasks in halves), strict=False)
-            for task in pair
-        ]
+        pairs = zip(open_[start : start + half], completed[start : start + half], strict=False)
+        yield [task for pair in pairs for task in pair]
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import time
 from collections.abc import Callable
@@ -109,10 +110,11 @@ def read_design(folder: Path) -> Design:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A loaded design: where it is, rows a second of the last chunk, bytes a task as it grew."""
+    """A loaded design: where it is; of its last chunk the rate and WAL per task; bytes as grown."""
 
     address: Address
     rows_per_second: float
+    wal: float
     grown: float
 
 
@@ -162,8 +164,7 @@ class Loader:
     def reference(self) -> Address:
         """Load the reference data into bare tables, from where an earlier run stopped."""
         load = self.load
-        name = load.address.parameters["dbname"]
-        self.server.prepare(project().local_owner, name)
+        self._database("reference", REFERENCE + "".join(load.queries.values()))
         with connect(load.address, purpose="bench") as connection:
             connection.execute(REFERENCE)
             (users,) = _row(connection, 'select count(*) from "user"')
@@ -182,8 +183,10 @@ class Loader:
 
         Every chunk commits with its record, so that the next run goes on from there.
         """
-        name = f"{design.name}_{self.tasks}"
-        address = self.server.prepare(project().local_owner, name)
+        files = sorted(project().migrations.glob("*.sql")) if design.migrated else []
+        made_by = [file.read_text("utf-8") for file in files]
+        made_by += [design.schema, design.parts["load users"], design.parts["load tasks"]]
+        address = self._database(design.name, "".join(made_by))
         with (
             connect(address, purpose="bench") as connection,
             connect(self.load.address, purpose="bench") as reference,
@@ -201,10 +204,12 @@ class Loader:
                     where = sql.SQL("select * from tasks where id > {} and id <= {}")
                     rows = where.format(sql.Literal(done), sql.Literal(upto))
                     _copy(reference, rows, connection, "incoming_tasks")
+                    (position,) = _row(connection, "select pg_current_wal_insert_lsn()")
                     connection.execute(design.parts["load tasks"].encode())
                     connection.execute(
-                        "update bench_load set done = %s, rate = %s",
-                        [upto, (upto - done) / (time.monotonic() - began)],
+                        "update bench_load set done = %s, rate = %s, "
+                        "wal = (pg_current_wal_insert_lsn() - %s) / %s",
+                        [upto, (upto - done) / (time.monotonic() - began), position, upto - done],
                     )
                 self.progress(design.name, upto - done, self.tasks)
                 done = upto
@@ -215,9 +220,24 @@ class Loader:
                 connection.execute("reindex database")
                 connection.execute("update bench_load set grown = %s", [grown])
             connection.execute("vacuum (analyze)")
-            grown, rate = _row(connection, "select grown, rate from bench_load")
+            rate, wal, grown = _row(connection, "select rate, wal, grown from bench_load")
         self.server.allow_logins()
-        return Loaded(address, rate, grown)
+        return Loaded(address, rate, wal, grown)
+
+    def _database(self, name: str, made_by: str) -> Address:
+        """Return the database of that name and size; an empty one where other SQL made it."""
+        owner, name = project().local_owner, f"{name}_{self.tasks}"
+        digest = hashlib.sha256(made_by.encode()).hexdigest()
+        with connect(self.server.superuser, purpose="bench") as connection:
+            if not connection.execute(
+                "select from pg_database where datname = %s "
+                "and shobj_description(oid, 'pg_database') = %s",
+                [name, digest],
+            ).rowcount:
+                self.server.recreate_database(name, owner)
+                comment = sql.SQL("comment on database {} is {}")
+                connection.execute(comment.format(sql.Identifier(name), sql.Literal(digest)))
+        return self.server.address(owner, name)
 
     def _make(
         self, design: Design, connection: psycopg.Connection, reference: psycopg.Connection
@@ -231,7 +251,7 @@ class Loader:
             connection.execute(design.parts["load users"].encode())
             connection.execute(
                 "create table bench_load as "
-                "select 0::bigint as done, 0::float8 as rate, 0::float8 as grown"
+                "select 0::bigint as done, 0::float8 as rate, 0::float8 as wal, 0::float8 as grown"
             )
 
 

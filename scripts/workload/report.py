@@ -102,7 +102,8 @@ def tables(
             ["tables and indexes", str(BYTES), *(f"{sum(r.sizes.values()):,.0f}" for r in group)],
             ["as they grew", "", *(f"{result.grown:,.0f}" for result in group)],
             ["rows/s at the end of the load", ""]
-            + [f"{result.rows_per_second:,.0f}" for result in group],
+            + [f"{result.load_rows_per_second:,}" for result in group],
+            ["WAL bytes per task, there", "", *(f"{result.load_wal:,}" for result in group)],
         ],
     )
 

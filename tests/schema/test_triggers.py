@@ -66,10 +66,10 @@ def test_every_column_that_can_change_is_among_the_changes(empty: Connection) ->
         """
         select relname, attname from pg_attribute
         join pg_class on pg_class.oid = attrelid
-        left join pg_index on indrelid = attrelid and indisprimary and attnum = any (indkey)
+        left join pg_constraint on conrelid = attrelid and contype = 'p' and attnum = any (conkey)
         where
             relnamespace = 'public'::regnamespace and relkind = 'r'
-            and attnum > 0 and not attisdropped and attgenerated = '' and indexrelid is null
+            and attnum > 0 and not attisdropped and attgenerated = '' and conname is null
             and attname not in ('created_at', 'updated_at')
             and exists (
                 select from pg_attribute where attrelid = pg_class.oid and attname = 'updated_at'

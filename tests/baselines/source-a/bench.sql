@@ -107,16 +107,7 @@ update tasks set title = %(title)s, updated_at = now() where id = %(id)s
 -- name: write tags
 update tasks set tags = '["home", "phone"]', updated_at = now() where id = %(id)s
 
--- name: write description
-update tasks set description = %(description)s, updated_at = now() where id = %(id)s
-
 -- name: write priority
 update tasks
 set priority = case priority when 'high' then 'low' else 'high' end, updated_at = now()
 where id = %(id)s
-
--- name: write due date
-update tasks set due_date = '2026-05-06', updated_at = now() where id = %(id)s
-
--- name: write delete
-delete from tasks where id = %(id)s

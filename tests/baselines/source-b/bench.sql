@@ -96,13 +96,7 @@ update tasks set title = %(title)s, updated_at = now() where id = md5(%(id)s::te
 -- name: write tags
 update tasks set tags = '["home", "phone"]', updated_at = now() where id = md5(%(id)s::text)::uuid::text
 
--- name: write description
-update tasks set description = %(description)s, updated_at = now() where id = md5(%(id)s::text)::uuid::text
-
 -- name: write priority
 update tasks
 set priority = case priority when 'high' then 'low' else 'high' end, updated_at = now()
 where id = md5(%(id)s::text)::uuid::text
-
--- name: write delete
-delete from tasks where id = md5(%(id)s::text)::uuid::text
