@@ -64,7 +64,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
     server = LocalServer(tmp_path_factory.mktemp("bench"), settings=SETTINGS)
     server.start()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(workload, "REPEATS", 2)  # times are of no interest; the first run fills caches
+        patch.setattr(workload, "REPEATS", 2)  # the first run fills caches
         yield server
     server.remove()
 
