@@ -14,18 +14,26 @@ comment on function task_vector(text, text) is
 
 create function search_words(vector tsvector)
 returns text
-language sql
+language plpgsql
 immutable
 parallel safe
--- A vector's lexemes are in the order of their bytes, and stay so when they are cut.
-return regexp_replace(
-    ' ' || array_to_string(tsvector_to_array(vector), ' '), '( \S{4})\S+', '\1', 'g'
-);
+set search_path = ''
+as $$
+declare
+    -- A vector's lexemes are in the order of their bytes, and stay so when they are cut.
+    words constant text := regexp_replace(
+        ' ' || array_to_string(tsvector_to_array(vector), ' '), '( \S{4})\S+', '\1', 'g'
+    );
+begin
+    -- An index row has 2,704 bytes, of which the longest user id takes 1,020.
+    return case when octet_length(words) <= 1600 then words else '*' end;
+end
+$$;
 
 comment on function search_words(tsvector) is
-    'The lexemes in order, a space before each and cut to 4 characters; search_patterns finds them.';
+    'Lexemes in order, a space before each and cut to 4 characters; * for too many to index.';
 
-create function search_query(typed text)
+create function search_query(asked text)
 returns tsquery
 language sql
 immutable
@@ -40,11 +48,16 @@ return (
             then (query::text || ':*')::tsquery
             else query
         end
-    from websearch_to_tsquery('pg_catalog.english', typed) as query
+    from (
+        -- A line of dashes is no exclusion, and would nest deeper than a query can be.
+        select regexp_replace(left(asked, 1000), '(-\s*){2,}', ' ', 'g')
+    ) as cleaned (typed)
+    cross join websearch_to_tsquery('pg_catalog.english', typed) as query
 );
 
 comment on function search_query(text) is
-    'What people type: words, "phrases", -minus, OR; the last word, if not ended, is a prefix.';
+    'What people type, its first 1000 characters: words, "phrases", -minus, OR; the last word, if not '
+    'ended, is a prefix of stems: "rep" finds reports; "weekl" does not find weekly, whose stem is week.';
 
 create function search_patterns(query tsquery)
 returns text[]
@@ -57,7 +70,8 @@ return (
             -- Nothing but exclusions, or a nesting that search_query never makes: any task may match.
             when tree in ('', 'T') or regexp_replace(tree, '''([^'']|'''')+''', '', 'g') ~ '[()!]'
             then '{%}'
-            else array(
+            -- The last is for tasks with too many words to index.
+            else '{*}' || array(
                 select
                     '%' || string_agg(
                         ' ' || regexp_replace(word, '([\\%_])', '\\\1', 'g'), '%' order by word
@@ -79,7 +93,7 @@ return (
 );
 
 comment on function search_patterns(tsquery) is
-    'For words like any (...): a pattern for each alternative; finds every match, and a few more.';
+    'For words like any (...): a pattern for each alternative; lets through every match and few others.';
 
 revoke execute on function task_vector(text, text) from public;
 

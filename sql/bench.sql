@@ -4,7 +4,7 @@
 -- 20 tasks. The same parts in a folder of tests/baselines are another design's.
 
 -- name: load users
-insert into "user" select * from incoming_users
+insert into "user" select * from incoming_user
 
 -- name: load tasks
 insert into tasks (

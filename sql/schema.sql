@@ -23,9 +23,9 @@ GRANT ALL ON FUNCTION public.schema_version() TO todo_readonly;
 
 CREATE FUNCTION public.search_patterns(query tsquery) RETURNS text[]
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN (SELECT CASE WHEN ((tree.tree = ANY (ARRAY[''::text, 'T'::text])) OR (regexp_replace(tree.tree, '''([^'']|'''')+'''::text, ''::text, 'g'::text) ~ '[()!]'::text)) THEN '{%}'::text[] ELSE ARRAY(SELECT (('%'::text || string_agg((' '::text || regexp_replace(words.word, '([\\%_])'::text, '\\\1'::text, 'g'::text)), '%'::text ORDER BY words.word)) || '%'::text) FROM (SELECT part.number, cut.word, lead(cut.word) OVER (PARTITION BY part.number ORDER BY cut.word) AS next FROM ((regexp_split_to_table(tree.tree, ' \| '::text) WITH ORDINALITY part(terms, number) CROSS JOIN LATERAL regexp_matches(part.terms, '''((?:[^'']|'''')+)'''::text, 'g'::text) match(match)) CROSS JOIN LATERAL (SELECT ("left"(replace(replace(match.match[1], ''''''::text, ''''::text), '\\'::text, '\'::text), 4) COLLATE "C") AS "left") cut(word))) words WHERE (starts_with(words.next, words.word) IS NOT TRUE) GROUP BY words.number) END AS "array" FROM querytree(search_patterns.query) tree(tree));
+    RETURN (SELECT CASE WHEN ((tree.tree = ANY (ARRAY[''::text, 'T'::text])) OR (regexp_replace(tree.tree, '''([^'']|'''')+'''::text, ''::text, 'g'::text) ~ '[()!]'::text)) THEN '{%}'::text[] ELSE ('{*}'::text[] || ARRAY(SELECT (('%'::text || string_agg((' '::text || regexp_replace(words.word, '([\\%_])'::text, '\\\1'::text, 'g'::text)), '%'::text ORDER BY words.word)) || '%'::text) FROM (SELECT part.number, cut.word, lead(cut.word) OVER (PARTITION BY part.number ORDER BY cut.word) AS next FROM ((regexp_split_to_table(tree.tree, ' \| '::text) WITH ORDINALITY part(terms, number) CROSS JOIN LATERAL regexp_matches(part.terms, '''((?:[^'']|'''')+)'''::text, 'g'::text) match(match)) CROSS JOIN LATERAL (SELECT ("left"(replace(replace(match.match[1], ''''''::text, ''''::text), '\\'::text, '\'::text), 4) COLLATE "C") AS "left") cut(word))) words WHERE (starts_with(words.next, words.word) IS NOT TRUE) GROUP BY words.number)) END AS "case" FROM querytree(search_patterns.query) tree(tree));
 
-COMMENT ON FUNCTION public.search_patterns(query tsquery) IS 'For words like any (...): a pattern for each alternative; finds every match, and a few more.';
+COMMENT ON FUNCTION public.search_patterns(query tsquery) IS 'For words like any (...): a pattern for each alternative; lets through every match and few others.';
 
 REVOKE ALL ON FUNCTION public.search_patterns(query tsquery) FROM PUBLIC;
 
@@ -33,23 +33,34 @@ GRANT ALL ON FUNCTION public.search_patterns(query tsquery) TO todo_app;
 
 GRANT ALL ON FUNCTION public.search_patterns(query tsquery) TO todo_readonly;
 
-CREATE FUNCTION public.search_query(typed text) RETURNS tsquery
+CREATE FUNCTION public.search_query(asked text) RETURNS tsquery
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN (SELECT CASE WHEN ((search_query.typed ~ '[^\s"]$'::text) AND (numnode(plainto_tsquery('english'::regconfig, "substring"(search_query.typed, '[^\s"]+$'::text))) > 0) AND ((query.query)::text ~ '(^|[^!])''([^'']|'''')+''$'::text)) THEN (((query.query)::text || ':*'::text))::tsquery ELSE query.query END AS query FROM websearch_to_tsquery('english'::regconfig, search_query.typed) query(query));
+    RETURN (SELECT CASE WHEN ((cleaned.typed ~ '[^\s"]$'::text) AND (numnode(plainto_tsquery('english'::regconfig, "substring"(cleaned.typed, '[^\s"]+$'::text))) > 0) AND ((query.query)::text ~ '(^|[^!])''([^'']|'''')+''$'::text)) THEN (((query.query)::text || ':*'::text))::tsquery ELSE query.query END AS query FROM ((SELECT regexp_replace("left"(search_query.asked, 1000), '(-\s*){2,}'::text, ' '::text, 'g'::text) AS regexp_replace) cleaned(typed) CROSS JOIN LATERAL websearch_to_tsquery('english'::regconfig, cleaned.typed) query(query)));
 
-COMMENT ON FUNCTION public.search_query(typed text) IS 'What people type: words, "phrases", -minus, OR; the last word, if not ended, is a prefix.';
+COMMENT ON FUNCTION public.search_query(asked text) IS 'What people type, its first 1000 characters: words, "phrases", -minus, OR; the last word, if not ended, is a prefix of stems: "rep" finds reports; "weekl" does not find weekly, whose stem is week.';
 
-REVOKE ALL ON FUNCTION public.search_query(typed text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION public.search_query(asked text) FROM PUBLIC;
 
-GRANT ALL ON FUNCTION public.search_query(typed text) TO todo_app;
+GRANT ALL ON FUNCTION public.search_query(asked text) TO todo_app;
 
-GRANT ALL ON FUNCTION public.search_query(typed text) TO todo_readonly;
+GRANT ALL ON FUNCTION public.search_query(asked text) TO todo_readonly;
 
 CREATE FUNCTION public.search_words(vector tsvector) RETURNS text
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN regexp_replace((' '::text || array_to_string(tsvector_to_array(vector), ' '::text)), '( \S{4})\S+'::text, '\1'::text, 'g'::text);
+    LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+    SET search_path TO ''
+    AS $$
+declare
+    -- A vector's lexemes are in the order of their bytes, and stay so when they are cut.
+    words constant text := regexp_replace(
+        ' ' || array_to_string(tsvector_to_array(vector), ' '), '( \S{4})\S+', '\1', 'g'
+    );
+begin
+    -- An index row has 2,704 bytes, of which the longest user id takes 1,020.
+    return case when octet_length(words) <= 1600 then words else '*' end;
+end
+$$;
 
-COMMENT ON FUNCTION public.search_words(vector tsvector) IS 'The lexemes in order, a space before each and cut to 4 characters; search_patterns finds them.';
+COMMENT ON FUNCTION public.search_words(vector tsvector) IS 'Lexemes in order, a space before each and cut to 4 characters; * for too many to index.';
 
 REVOKE ALL ON FUNCTION public.search_words(vector tsvector) FROM PUBLIC;
 

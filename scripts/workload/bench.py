@@ -14,6 +14,7 @@ import psycopg
 
 from scripts.address import Address
 from scripts.database import connect
+from scripts.errors import refuse
 from scripts.settings import project
 from scripts.workload.designs import Design, Loader, sizes
 
@@ -122,8 +123,7 @@ def page(rows: list[tuple[int, int, bool]], offset: int, limit: int) -> dict[str
 
 
 def measure(loader: Loader, design: Design) -> Result:
-    """Load a design where that is not done, and measure it. What is written is rolled back, but
-    for its dead rows, which the next run's vacuum removes."""
+    """Load a design where that is not done, and measure it. What is written is rolled back."""
     loaded = loader.design(design)
     parameters = {}
     for kind, user in users(loader).items():
@@ -214,7 +214,7 @@ class Session:
         return Read(name, user, buffers, int(plan["Actual Rows"]), round(ms, 3))
 
     def write(self, name: str, tasks: list[tuple[str, int]]) -> Write:
-        """Run one kind of write once for each task, each in a transaction that commits."""
+        """Run one kind of write once for each task, each in a transaction that is rolled back."""
         position = "select pg_current_wal_insert_lsn() - '0/0'"
         total, times = 0, []
         for number, (user, task) in enumerate(tasks):
@@ -224,11 +224,17 @@ class Session:
                 "title": f"Return the {number} borrowed lanterns",
                 "description": f"{number} of them. {TEXT}",
             }
-            with self.connection.transaction():
+            with self.connection.transaction(force_rollback=True):
                 self._enter(values)
                 (before,) = self.connection.execute(position).fetchone() or (0,)
                 started = time.perf_counter()
-                self.connection.execute(self.parts[name].encode(), values)
+                done = self.connection.execute(self.parts[name].encode(), values)
+                if done.rowcount != 1:
+                    raise refuse(
+                        "bad-design",
+                        f"part {name}: it wrote {done.rowcount} rows, not the one it was given",
+                        fix="mend it; scripts/README.md tells what a part is given",
+                    )
                 times.append(time.perf_counter() - started)
                 (after,) = self.connection.execute(position).fetchone() or (0,)
             total += after - before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from scripts.address import Address
 from scripts.database import connect
 from scripts.errors import refuse
 from scripts.runner.run import migrate
+from scripts.scratch import scratch_database
 from scripts.server import LocalServer
 from scripts.settings import ROOT, project
 from scripts.workload.seed import Load, read_parts
@@ -47,16 +49,25 @@ TASKS_PER_USER = 129.7
 """1% of the users with 10,000 tasks, the rest with 30."""
 
 REFERENCE = """
-create table if not exists "user" (id text, name text, email text, "emailVerified" boolean);
-create table if not exists tasks (
-    user_id text, id bigint primary key generated always as identity, title text, description text,
+create {0}table if not exists "{1}user" (
+    id text primary key, name text, email text, "emailVerified" boolean
+);
+create {0}table if not exists {1}tasks (
+    id bigint primary key generated always as identity, user_id text, title text, description text,
     status text, priority text, due_date date, tags text[], created_at timestamptz,
     updated_at timestamptz
 )
 """
+"""The bare tables of the reference data, and those that a design's load reads: `incoming_…`."""
 
+ANY_VALUES = {
+    **dict.fromkeys(("user", "title", "description", "typed"), "x"),
+    **dict.fromkeys(("id", "newest_after", "priority_after", "undated_after"), 1),
+    **dict.fromkeys(("limit", "offset", "priority_after_rank"), 1),
+}
+"""What every statement may ask for."""
 
-ON_TOP = "-- on: migrations\n"
+ON_TOP = "-- on: migrations"
 """First line of a `schema.sql` that changes this project's design; its parts change ours, too."""
 
 
@@ -85,10 +96,16 @@ def read_design(folder: Path) -> Design:
     ------
     ToolError : a file or a part that loads the data is missing (code `bad-design`)
     """
-    file = folder / "bench.sql"
+    name, file = folder.resolve().name, folder / "bench.sql"
+    if name in ("ours", "reference") or not re.fullmatch(r"[a-z0-9_-]{1,40}", name):
+        raise refuse(
+            "bad-design",
+            f"{folder}: the folder's name becomes a database's",
+            fix="call it something short in small letters, but not ours or reference",
+        )
     try:
-        schema = (folder / "schema.sql").read_text("utf-8")
-        migrated = schema.startswith(ON_TOP)
+        schema = (folder / "schema.sql").read_text("utf-8-sig")
+        migrated = schema.partition("\n")[0].rstrip() == ON_TOP
         parts = read_parts(file) if file.exists() or not migrated else {}
     except (OSError, UnicodeDecodeError) as error:
         raise refuse(
@@ -105,7 +122,7 @@ def read_design(folder: Path) -> Design:
                 f"{file}: there is no part `-- name: {part}`",
                 fix="write it; tests/baselines has examples",
             )
-    return Design(folder.resolve().name, parts, migrated, schema)
+    return Design(name, parts, migrated, schema)
 
 
 @dataclass(frozen=True)
@@ -161,12 +178,39 @@ class Loader:
             )
         return told
 
+    def check(self, design: Design) -> None:
+        """Make a design's tables and plan its statements, in a database that is dropped again.
+
+        Raises
+        ------
+        ToolError : PostgreSQL refuses the tables or a statement (code `bad-design`)
+        """
+        part = "schema.sql"
+        with (
+            scratch_database(self.server) as address,
+            connect(address, purpose="bench") as connection,
+        ):
+            try:
+                _make_tables(design, connection)
+                connection.execute(REFERENCE.format("temporary ", "incoming_").encode())
+                cursor = psycopg.ClientCursor(connection)
+                for name, statement in design.parts.items():
+                    part = f"bench.sql, part {name}"
+                    cursor.execute(f"explain {statement}".encode(), ANY_VALUES)
+            except psycopg.Error as error:
+                message = error.diag.message_primary or str(error)
+                raise refuse(
+                    "bad-design",
+                    f"{design.name}/{part}: {message}",
+                    fix="mend it; scripts/README.md tells what a part is given",
+                ) from None
+
     def reference(self) -> Address:
         """Load the reference data into bare tables, from where an earlier run stopped."""
         load = self.load
         self._database("reference", REFERENCE + "".join(load.queries.values()))
         with connect(load.address, purpose="bench") as connection:
-            connection.execute(REFERENCE)
+            connection.execute(REFERENCE.format("", "").encode())
             (users,) = _row(connection, 'select count(*) from "user"')
         if not users:
             with load.session() as session:
@@ -184,13 +228,14 @@ class Loader:
         Every chunk commits with its record, so that the next run goes on from there.
         """
         files = sorted(project().migrations.glob("*.sql")) if design.migrated else []
-        made_by = [file.read_text("utf-8") for file in files]
+        made_by = [f.read_text("utf-8") for f in files if not f.name.endswith(".rollback.sql")]
         made_by += [design.schema, design.parts["load users"], design.parts["load tasks"]]
         address = self._database(design.name, "".join(made_by))
         with (
             connect(address, purpose="bench") as connection,
             connect(self.load.address, purpose="bench") as reference,
         ):
+            connection.execute("vacuum")  # what an interrupted chunk left would stay as a hole
             if not _row(
                 connection, "select count(*) from pg_tables where tablename = 'bench_load'"
             )[0]:
@@ -201,9 +246,7 @@ class Loader:
                 began = time.monotonic()
                 upto = min(done + CHUNK, self.tasks)
                 with connection.transaction():
-                    where = sql.SQL("select * from tasks where id > {} and id <= {}")
-                    rows = where.format(sql.Literal(done), sql.Literal(upto))
-                    _copy(reference, rows, connection, "incoming_tasks")
+                    _copy(reference, "tasks", f"id > {done} and id <= {upto}", connection)
                     (position,) = _row(connection, "select pg_current_wal_insert_lsn()")
                     connection.execute(design.parts["load tasks"].encode())
                     connection.execute(
@@ -217,9 +260,11 @@ class Loader:
                 next_id = "select setval(pg_get_serial_sequence('tasks', 'id'), %s)"
                 connection.execute(next_id, [self.tasks])
                 grown = sum(size for _, size in sizes(connection)) / self.tasks
-                connection.execute("reindex database")
                 connection.execute("update bench_load set grown = %s", [grown])
-            connection.execute("vacuum (analyze)")
+            # Each run begins with the same pages, whatever an earlier one has split.
+            connection.execute("reindex database")
+            # With few dead rows a vacuum leaves their index entries, and pages not all-visible.
+            connection.execute("vacuum (analyze, index_cleanup on)")
             rate, wal, grown = _row(connection, "select rate, wal, grown from bench_load")
         self.server.allow_logins()
         return Loaded(address, rate, wal, grown)
@@ -243,11 +288,9 @@ class Loader:
         self, design: Design, connection: psycopg.Connection, reference: psycopg.Connection
     ) -> None:
         """Make a design's tables, its users, and the record of its load."""
-        if design.migrated:
-            migrate(connection, project().migrations, roles=project().roles, check_seal=False)
-        connection.execute(design.schema.encode())
+        _make_tables(design, connection)
         with connection.transaction():
-            _copy(reference, sql.SQL('select * from "user"'), connection, "incoming_users")
+            _copy(reference, "user", "true", connection)
             connection.execute(design.parts["load users"].encode())
             connection.execute(
                 "create table bench_load as "
@@ -256,43 +299,46 @@ class Loader:
 
 
 def sizes(connection: psycopg.Connection) -> list[tuple[str, int]]:
-    """Return the tables and indexes that hold tasks, with their bytes: all but the users'."""
+    """Return every table with rows and its indexes, with their bytes; not the users' table."""
     return connection.execute(
         """
-        select c.relname, pg_relation_size(c.oid)
+        select
+            c.relname,
+            case c.relkind when 'r' then pg_table_size(c.oid) else pg_relation_size(c.oid) end
         from pg_class as c
         left join pg_index as i on i.indexrelid = c.oid
         join pg_class as t on t.oid = coalesce(i.indrelid, c.oid)
         where
             c.relnamespace = 'public'::regnamespace
             and c.relkind in ('r', 'i')
-            and t.relname ~ '^task'
+            and t.relname !~ '^(user$|bench_load$|migration|_?yoyo)'
+            and pg_relation_size(t.oid) > 0
         order by t.relname, c.relname
         """
     ).fetchall()
 
 
+def _make_tables(design: Design, connection: psycopg.Connection) -> None:
+    if design.migrated:
+        migrate(connection, project().migrations, roles=project().roles, check_seal=False)
+    connection.execute(design.schema.encode())
+
+
 def _copy(
-    source: psycopg.Connection, query: sql.Composable, target: psycopg.Connection, name: str
+    source: psycopg.Connection, table: str, condition: str, target: psycopg.Connection
 ) -> None:
-    """Copy a query's rows into a temporary table that lives until the transaction's end."""
-    columns = ", ".join(
-        f'"{column.name}" {_type(source, column)}'
-        for column in source.execute(sql.SQL("{} limit 0").format(query)).description or ()
-    )
-    target.execute(f"create temporary table {name} ({columns}) on commit drop".encode())
-    reader = sql.SQL("copy ({}) to stdout (format binary)").format(query)
-    writer = sql.SQL("copy {} from stdin (format binary)").format(sql.Identifier(name))
-    with source.cursor().copy(reader) as incoming, target.cursor().copy(writer) as outgoing:
+    """Copy rows of the reference into the temporary tables, which are made anew."""
+    target.execute('drop table if exists pg_temp."incoming_user", pg_temp.incoming_tasks')
+    target.execute(REFERENCE.format("temporary ", "incoming_").encode())
+    reader = f'copy (select * from "{table}" where {condition}) to stdout (format binary)'
+    writer = f'copy "incoming_{table}" from stdin (format binary)'
+    with (
+        source.cursor().copy(reader.encode()) as incoming,
+        target.cursor().copy(writer.encode()) as outgoing,
+    ):
         for data in incoming:
             outgoing.write(data)
-    target.execute(sql.SQL("analyze {}").format(sql.Identifier(name)))
-
-
-def _type(connection: psycopg.Connection, column: Any) -> str:
-    row = connection.execute("select format_type(%s, null)", [column.type_code]).fetchone()
-    assert row
-    return str(row[0])
+    target.execute(f'analyze "incoming_{table}"'.encode())
 
 
 def _row(connection: psycopg.Connection, query: str) -> Any:

@@ -54,6 +54,9 @@ WORDS = TEXT.split()
         ("the", ""),
         ("", ""),
         ("& | ! ( ) : * ' \\", ""),
+        ("report\n" + "-" * 40 + "\nplan ", "'report' & 'plan'"),
+        ("- " * 40, ""),
+        ("plan " * 20_000, "'plan'" + " & 'plan'" * 199),
     ],
 )
 def test_what_people_type(empty: Connection, typed: str, query: str) -> None:
@@ -103,3 +106,21 @@ def test_candidates_are_few(owner: Connection) -> None:
         "/a_b/c ": 1,
     }.items():
         assert value(owner, candidates, [typed]) == count, typed
+
+
+def test_a_text_of_too_many_words_to_index_is_found(empty: Connection) -> None:
+    """The longest user id, and words of letters that take four bytes each."""
+    user = chr(0x20000) * 255
+    words = [chr(0x20000 + number) * 4 for number in range(240)]
+    empty.execute(
+        "insert into \"user\" (id, name, email) values (%s, 'x', 'x@example.com')", [user]
+    )
+    empty.execute(
+        "insert into tasks (user_id, title, description) values (%s, 'plan', %s), (%s, %s, 'x')",
+        [user, " ".join(words[:200]), user, " ".join(words[:40])],
+    )
+    act_as(empty, "todo_app", user)
+    for typed, titles in {words[150]: ["plan"], words[3]: ["plan", " ".join(words[:40])]}.items():
+        rows = empty.execute(SEARCH.encode(), {"user": user, "typed": typed, "limit": 9})
+        titled = [column.name for column in rows.description or ()].index("title")
+        assert sorted(row[titled] for row in rows) == sorted(titles)

@@ -1,5 +1,5 @@
 -- name: load users
-insert into "user" select id, name, email from incoming_users
+insert into "user" select id, name, email from incoming_user
 
 -- name: load tasks
 insert into tasks
