@@ -1,9 +1,12 @@
-"""Commands about demo data: seed."""
+"""Commands about demo data and measuring: seed, bench schema."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
+from json import dumps
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,12 +20,19 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from scripts.database import connect
 from scripts.errors import refuse
-from scripts.output import JsonOption, command
+from scripts.output import JsonOption, Output, command
+from scripts.server import LocalServer, bench_server
 from scripts.target import owner_address
+from scripts.workload.bench import Result, measure
+from scripts.workload.designs import SETTINGS, Design, Loader, own_design, read_design
+from scripts.workload.report import budgets, chart, markdown, over_budget, tables
 from scripts.workload.seed import seed as load
 
 app = typer.Typer()
+bench = typer.Typer(no_args_is_help=True, help="Measure: figures, beside their budgets.")
+app.add_typer(bench, name="bench")
 
 
 @contextmanager
@@ -82,3 +92,75 @@ def seed(
             seconds=round(done.seconds, 3),
             rows_per_second=round(done.rows_per_second),
         )
+
+
+@bench.callback()
+def _group() -> None:
+    pass
+
+
+@bench.command()
+def schema(
+    tasks: Annotated[
+        list[int],
+        typer.Option(min=1_000, max=100_000_000, help="How many tasks; repeat it for the chart."),
+    ],
+    against: Annotated[
+        list[Path] | None, typer.Option(help="The folder of another design; may be repeated.")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="A folder for schema.md, schema.json and schema.svg.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Load reference data and measure what reads touch and writes log, ours and other designs."""
+    with command("bench schema", json=json) as out:
+        designs = [own_design(), *map(read_design, against or ())]
+        known = budgets(designs[0].parts)
+        names = [design.name for design in designs]
+        if len(set(names)) < len(names):
+            raise refuse("bad-design", "two designs have one name", fix="rename a folder")
+        if report:
+            report.mkdir(parents=True, exist_ok=True)
+        server = bench_server(SETTINGS)
+        server.start()
+        with alone(server):
+            results = run(server, sorted(set(tasks)), designs, out)
+        findings = list(over_budget([r for r in results if r.design == "ours"], known))
+        document = [asdict(result) for result in results]
+        if report:
+            (report / "schema.md").write_text(markdown(results, known), "utf-8")
+            (report / "schema.json").write_text(dumps(document, indent=1) + "\n", "utf-8")
+            (report / "schema.svg").write_text(chart(results, "open by priority"), "utf-8")
+            out.say(f"\n{report}: schema.md, schema.json, schema.svg")
+        out.say(f"\nthe data stays in {server.home}; python -m scripts clean removes it")
+        out.finish(findings, results=document)
+
+
+def run(server: LocalServer, sizes: list[int], designs: list[Design], out: Output) -> list[Result]:
+    """Measure every design at every size; print the tables of a size when it is done."""
+    results = []
+    for number, size in enumerate(sizes):
+        with progress_bar() as bar:
+            loader = Loader(server, size, bar)
+            out.say(loader.check_disk(len(designs)))
+            for design in designs if number == 0 else ():
+                loader.check(design)
+            loader.reference()
+            group = [measure(loader, design) for design in designs]
+        results += group
+        out.say(f"{size:,} tasks")
+        for head, rows in tables(group, budgets(designs[0].parts)):
+            out.say("")
+            out.table(head, rows)
+    return results
+
+
+@contextmanager
+def alone(server: LocalServer) -> Iterator[None]:
+    """Keep other runs off the server, whose WAL would be counted with this one's."""
+    with connect(server.superuser, purpose="bench") as connection:
+        row = connection.execute("select pg_try_advisory_lock(hashtext('bench'))").fetchone()
+        if row != (True,):
+            raise refuse("locked", "another bench runs here", fix="wait for it")
+        yield

@@ -49,16 +49,22 @@ TASKS_PER_USER = 129.7
 """1% of the users with 10,000 tasks, the rest with 30."""
 
 REFERENCE = """
-create {0}table if not exists "{1}user" (
+create {0}table "{1}user" (
     id text primary key, name text, email text, "emailVerified" boolean
 );
-create {0}table if not exists {1}tasks (
+create {0}table {1}tasks (
     id bigint primary key generated always as identity, user_id text, title text, description text,
     status text, priority text, due_date date, tags text[], created_at timestamptz,
     updated_at timestamptz
 )
 """
 """The bare tables of the reference data, and those that a design's load reads: `incoming_…`."""
+
+PROGRESS = """
+create table bench_load as
+select 0::bigint as done, 0::float8 as rate, 0::float8 as wal, 0::float8 as grown
+"""
+"""A load's record in its own database, written with each chunk."""
 
 ANY_VALUES = {
     **dict.fromkeys(("user", "title", "description", "typed"), "x"),
@@ -159,14 +165,14 @@ class Loader:
 
     def need(self, designs: int) -> int:
         """Return the bytes of disk that loading takes, at the most, beyond what is there."""
+        there = f"""
+            select coalesce(sum(pg_database_size(oid)), 0)::bigint
+            from pg_database
+            where datname ~ '_{self.tasks}$'
+        """
         with connect(self.server.superuser, purpose="bench") as connection:
-            row = connection.execute(
-                "select coalesce(sum(pg_database_size(oid)), 0) from pg_database "
-                "where datname ~ %s",
-                [f"_{self.tasks}$"],
-            ).fetchone()
-        assert row
-        return max(0, self.tasks * BYTES_PER_TASK * (designs + 1) - int(row[0]))
+            (present,) = _row(connection, there)
+        return max(0, self.tasks * BYTES_PER_TASK * (designs + 1) - int(present))
 
     def check_disk(self, designs: int) -> str:
         """Return what loading needs and what there is, in words; ToolError `disk`: too little."""
@@ -208,13 +214,13 @@ class Loader:
     def reference(self) -> Address:
         """Load the reference data into bare tables, from where an earlier run stopped."""
         load = self.load
-        self._database("reference", REFERENCE + "".join(load.queries.values()))
-        with connect(load.address, purpose="bench") as connection:
+
+        def make(connection: psycopg.Connection) -> None:
             connection.execute(REFERENCE.format("", "").encode())
-            (users,) = _row(connection, 'select count(*) from "user"')
-        if not users:
             with load.session() as session:
                 session.execute(load.queries["users"], load.plan)
+
+        self._database("reference", "".join([REFERENCE, *load.queries.values()]), make)
         load.slices(
             {"tasks": 0}, lambda count: self.progress("reference", count, self.tasks), resume=True
         )
@@ -230,16 +236,21 @@ class Loader:
         files = sorted(project().migrations.glob("*.sql")) if design.migrated else []
         made_by = [f.read_text("utf-8") for f in files if not f.name.endswith(".rollback.sql")]
         made_by += [design.schema, design.parts["load users"], design.parts["load tasks"]]
-        address = self._database(design.name, "".join(made_by))
+        made_by += [REFERENCE, *self.load.queries.values()]
+
+        def make(connection: psycopg.Connection) -> None:
+            _make_tables(design, connection)
+            with connect(self.load.address, purpose="bench") as reference:
+                _copy(reference, "user", "true", connection)
+            connection.execute(design.parts["load users"].encode())
+            connection.execute(PROGRESS)
+
+        address = self._database(design.name, "".join(made_by), make)
         with (
             connect(address, purpose="bench") as connection,
             connect(self.load.address, purpose="bench") as reference,
         ):
             connection.execute("vacuum")  # what an interrupted chunk left would stay as a hole
-            if not _row(
-                connection, "select count(*) from pg_tables where tablename = 'bench_load'"
-            )[0]:
-                self._make(design, connection, reference)
             done, grown = _row(connection, "select done, grown from bench_load")
             self.progress(design.name, done, self.tasks)
             while done < self.tasks:
@@ -269,33 +280,28 @@ class Loader:
         self.server.allow_logins()
         return Loaded(address, rate, wal, grown)
 
-    def _database(self, name: str, made_by: str) -> Address:
-        """Return the database of that name and size; an empty one where other SQL made it."""
+    def _database(
+        self, name: str, made_by: str, make: Callable[[psycopg.Connection], None]
+    ) -> Address:
+        """Return the database of that name and size, made anew where other SQL made it.
+
+        Its comment tells which SQL did, and is written when all of it has.
+        """
         owner, name = project().local_owner, f"{name}_{self.tasks}"
+        address = self.server.address(owner, name)
         digest = hashlib.sha256(made_by.encode()).hexdigest()
         with connect(self.server.superuser, purpose="bench") as connection:
-            if not connection.execute(
-                "select from pg_database where datname = %s "
-                "and shobj_description(oid, 'pg_database') = %s",
-                [name, digest],
-            ).rowcount:
+            known = connection.execute(
+                "select shobj_description(oid, 'pg_database') from pg_database where datname = %s",
+                [name],
+            ).fetchone()
+            if known != (digest,):
                 self.server.recreate_database(name, owner)
+                with connect(address, purpose="bench") as inside:
+                    make(inside)
                 comment = sql.SQL("comment on database {} is {}")
                 connection.execute(comment.format(sql.Identifier(name), sql.Literal(digest)))
-        return self.server.address(owner, name)
-
-    def _make(
-        self, design: Design, connection: psycopg.Connection, reference: psycopg.Connection
-    ) -> None:
-        """Make a design's tables, its users, and the record of its load."""
-        _make_tables(design, connection)
-        with connection.transaction():
-            _copy(reference, "user", "true", connection)
-            connection.execute(design.parts["load users"].encode())
-            connection.execute(
-                "create table bench_load as "
-                "select 0::bigint as done, 0::float8 as rate, 0::float8 as wal, 0::float8 as grown"
-            )
+        return address
 
 
 def sizes(connection: psycopg.Connection) -> list[tuple[str, int]]:

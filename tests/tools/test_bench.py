@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from scripts.cli.bench import alone
+from scripts.cli.workload import alone
 from scripts.database import connect
 from scripts.errors import ToolError
 from scripts.server import LocalServer, bench_server
