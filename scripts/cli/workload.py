@@ -26,7 +26,8 @@ from scripts.output import JsonOption, Output, command
 from scripts.server import LocalServer, bench_server
 from scripts.target import owner_address
 from scripts.workload.bench import Result, measure
-from scripts.workload.designs import SETTINGS, Design, Loader, own_design, read_design
+from scripts.workload.designs import Design, own_design, read_design
+from scripts.workload.loader import SETTINGS, Loader
 from scripts.workload.report import budgets, chart, markdown, over_budget, tables
 from scripts.workload.seed import seed as load
 

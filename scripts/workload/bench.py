@@ -16,7 +16,8 @@ from scripts.address import Address
 from scripts.database import connect
 from scripts.errors import refuse
 from scripts.settings import project
-from scripts.workload.designs import Design, Loader, sizes
+from scripts.workload.designs import Design
+from scripts.workload.loader import Loader, sizes
 
 LIMIT = 20
 REPEATS = 5

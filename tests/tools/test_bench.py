@@ -17,18 +17,11 @@ from scripts.errors import ToolError
 from scripts.server import LocalServer, bench_server
 from scripts.settings import ROOT, project
 from scripts.workload import bench as workload
-from scripts.workload import designs, seed
+from scripts.workload import loader as loading
+from scripts.workload import seed
 from scripts.workload.bench import SEARCHES, measure, page, tasks_of
-from scripts.workload.designs import (
-    ON_TOP,
-    SETTINGS,
-    Design,
-    Loaded,
-    Loader,
-    own_design,
-    read_design,
-    sizes,
-)
+from scripts.workload.designs import ON_TOP, Design, own_design, read_design
+from scripts.workload.loader import SETTINGS, Loaded, Loader, sizes
 from scripts.workload.report import budgets, chart, markdown, over_budget
 from tests.support.commands import run_json
 
@@ -158,7 +151,7 @@ def test_an_index_less_is_over_budget(bench: LocalServer, tmp_path: Path) -> Non
 def test_a_load_goes_on_where_it_stopped(
     bench: LocalServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(designs, "CHUNK", 500)
+    monkeypatch.setattr(loading, "CHUNK", 500)
     monkeypatch.setattr(seed, "SLICE", 500)
     asked: list[tuple[str, int]] = []
 
