@@ -38,7 +38,7 @@ def _tree(definition: str) -> Any:
 class _Canonical(Visitor):
     """Turns the cast of an array into an array of casts, and clears the places in arrays."""
 
-    def visit_TypeCast(self, ancestors: Any, node: Any) -> Any:  # noqa: N802
+    def visit_TypeCast(self, ancestors: Any, node: Any) -> Any:  # noqa: N802 (pglast's name)
         if not isinstance(node.arg, ast.A_ArrayExpr) or not node.typeName.arrayBounds:
             return None
         node.typeName.arrayBounds = None
@@ -48,5 +48,5 @@ class _Canonical(Visitor):
         node.arg.list_start = node.arg.list_end = 0
         return node.arg
 
-    def visit_A_ArrayExpr(self, ancestors: Any, node: Any) -> None:  # noqa: N802
+    def visit_A_ArrayExpr(self, ancestors: Any, node: Any) -> None:  # noqa: N802 (pglast's name)
         node.list_start = node.list_end = 0

@@ -129,6 +129,7 @@ def narrator(out: Output) -> Emit:
     def emit(event: str, **fields: object) -> None:
         out.event(event, **fields)
         if event == "waiting":
+            # The events' fields are of many types; a holder is always what `describe` takes.
             out.say(f"waiting for {fields['for']}: {describe(fields['holder'])}")  # type: ignore[arg-type]
         elif event == "data-loss":
             out.say(f"{fields['id']} cannot bring back {fields['message']}")

@@ -27,7 +27,7 @@ from scripts.server import LocalServer, bench_server
 from scripts.target import owner_address
 from scripts.workload.bench import Result, measure
 from scripts.workload.designs import Design, own_design, read_design
-from scripts.workload.loader import SETTINGS, Loader
+from scripts.workload.loader import SETTINGS, Loader, check
 from scripts.workload.report import budgets, chart, markdown, over_budget, tables
 from scripts.workload.seed import seed as load
 
@@ -126,7 +126,9 @@ def schema(
         server = bench_server(SETTINGS)
         server.start()
         with alone(server):
-            results = run(server, sorted(set(tasks)), designs, out)
+            for design in designs:
+                check(server, design)
+            results = run(server, sorted(set(tasks)), designs, known, out)
         findings = list(over_budget([r for r in results if r.design == "ours"], known))
         document = [asdict(result) for result in results]
         if report:
@@ -138,20 +140,24 @@ def schema(
         out.finish(findings, results=document)
 
 
-def run(server: LocalServer, sizes: list[int], designs: list[Design], out: Output) -> list[Result]:
+def run(
+    server: LocalServer,
+    sizes: list[int],
+    designs: list[Design],
+    known: dict[str, tuple[str, str]],
+    out: Output,
+) -> list[Result]:
     """Measure every design at every size; print the tables of a size when it is done."""
     results = []
-    for number, size in enumerate(sizes):
+    for size in sizes:
         with progress_bar() as bar:
             loader = Loader(server, size, bar)
             out.say(loader.check_disk(len(designs)))
-            for design in designs if number == 0 else ():
-                loader.check(design)
             loader.reference()
             group = [measure(loader, design) for design in designs]
         results += group
         out.say(f"{size:,} tasks")
-        for head, rows in tables(group, budgets(designs[0].parts)):
+        for head, rows in tables(group, known):
             out.say("")
             out.table(head, rows)
     return results

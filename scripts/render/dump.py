@@ -111,10 +111,10 @@ class _Names(Visitor):
         self._owner = owner
         self.found: list[tuple[int, str, str]] = []
 
-    def visit_Constraint(self, ancestors: Any, node: Any) -> None:  # noqa: N802
+    def visit_Constraint(self, ancestors: Any, node: Any) -> None:  # noqa: N802 (pglast's name)
         if node.contype == ConstrType.CONSTR_NOTNULL and node.conname:
             self.found.append((node.location, rf"CONSTRAINT {IDENTIFIER} (?=NOT NULL)", ""))
 
-    def visit_RoleSpec(self, ancestors: Any, node: Any) -> None:  # noqa: N802
+    def visit_RoleSpec(self, ancestors: Any, node: Any) -> None:  # noqa: N802 (pglast's name)
         if node.rolename and node.rolename == self._owner:
             self.found.append((node.location, IDENTIFIER, "CURRENT_USER"))

@@ -75,7 +75,7 @@ def _tables(tree: ast.Node) -> set[tuple[str, str]]:
         def visit_RangeVar(self, _: object, node: ast.RangeVar) -> None:  # noqa: N802 (pglast's name)
             tables.add((node.schemaname or "public", str(node.relname)))
 
-        def visit_CommonTableExpr(self, _: object, node: ast.CommonTableExpr) -> None:  # noqa: N802
+        def visit_CommonTableExpr(self, _: object, node: ast.CommonTableExpr) -> None:  # noqa: N802 (pglast's name)
             queries.add(("public", str(node.ctename)))
 
     Collect()(tree)

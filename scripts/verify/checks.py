@@ -57,6 +57,7 @@ def verify(
     ]
     if not (mirrors and compared):
         return checks
+    # Here, for it imports SQLAlchemy and alembic, which the other checks do without.
     from scripts.verify.mirrors import compare_mirrors  # noqa: PLC0415
 
     return [*checks, Check("mirrors", compare_mirrors(connection, project().mirrors))]

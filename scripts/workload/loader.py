@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import psycopg
@@ -98,7 +99,7 @@ class Loader:
     tasks: int
     progress: Callable[[str, int, int], None]
 
-    @property
+    @cached_property
     def load(self) -> Load:
         """The reference data: the demo data of seed 1, its tasks alone."""
         address = self.server.address(project().local_owner, f"reference_{self.tasks}")
@@ -125,33 +126,6 @@ class Loader:
                 "disk", told, fix="fewer --tasks or --against; clean removes what earlier runs kept"
             )
         return told
-
-    def check(self, design: Design) -> None:
-        """Make a design's tables and plan its statements, in a database that is dropped again.
-
-        Raises
-        ------
-        ToolError : PostgreSQL refuses the tables or a statement (code `bad-design`)
-        """
-        part = "schema.sql"
-        with (
-            scratch_database(self.server) as address,
-            connect(address, purpose="bench") as connection,
-        ):
-            try:
-                _make_tables(design, connection)
-                connection.execute(REFERENCE.format("temporary ", "incoming_").encode())
-                cursor = psycopg.ClientCursor(connection)
-                for name, statement in design.parts.items():
-                    part = f"bench.sql, part {name}"
-                    cursor.execute(f"explain {statement}".encode(), ANY_VALUES)
-            except psycopg.Error as error:
-                message = error.diag.message_primary or str(error)
-                raise refuse(
-                    "bad-design",
-                    f"{design.name}/{part}: {message}",
-                    fix="mend it; scripts/README.md tells what a part is given",
-                ) from None
 
     def reference(self) -> Address:
         """Load the reference data into bare tables, from where an earlier run stopped."""
@@ -244,6 +218,34 @@ class Loader:
                 comment = sql.SQL("comment on database {} is {}")
                 connection.execute(comment.format(sql.Identifier(name), sql.Literal(digest)))
         return address
+
+
+def check(server: LocalServer, design: Design) -> None:
+    """Make a design's tables and plan its statements, in a database that is dropped again.
+
+    Raises
+    ------
+    ToolError : PostgreSQL refuses the tables or a statement (code `bad-design`)
+    """
+    part = "schema.sql"
+    with (
+        scratch_database(server) as address,
+        connect(address, purpose="bench") as connection,
+    ):
+        try:
+            _make_tables(design, connection)
+            connection.execute(REFERENCE.format("temporary ", "incoming_").encode())
+            cursor = psycopg.ClientCursor(connection)
+            for name, statement in design.parts.items():
+                part = f"bench.sql, part {name}"
+                cursor.execute(f"explain {statement}".encode(), ANY_VALUES)
+        except psycopg.Error as error:
+            message = error.diag.message_primary or str(error)
+            raise refuse(
+                "bad-design",
+                f"{design.name}/{part}: {message}",
+                fix="mend it; scripts/README.md tells what a part is given",
+            ) from None
 
 
 def sizes(connection: psycopg.Connection) -> list[tuple[str, int]]:

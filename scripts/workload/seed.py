@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -89,7 +89,6 @@ class Load:
     address: Address
     queries: dict[str, str]
     plan: dict[str, int]
-    stop: Event = field(default_factory=Event)
 
     @classmethod
     def of(cls, address: Address, *, users: int, tasks: int, seed: int) -> Load:
@@ -124,14 +123,16 @@ class Load:
         moments = [(i / count, (i + 1) / count) for i in range(count)]
         shares = [moments[i::SESSIONS] for i in range(SESSIONS)]
         rows: Counter[str] = Counter()
+        stop = Event()
         with ThreadPoolExecutor(SESSIONS) as pool:
             try:
                 for loaded in pool.map(
-                    lambda share: self._load(share, offsets, progress, resume), shares
+                    lambda share: self._load(share, offsets, progress, resume=resume, stop=stop),
+                    shares,
                 ):
                     rows.update(loaded)
             except BaseException:  # an interruption, or one session's error: the others end, too
-                self.stop.set()
+                stop.set()
                 raise
         return rows
 
@@ -153,13 +154,15 @@ class Load:
         moments: list[tuple[float, float]],
         offsets: dict[str, int],
         progress: Callable[[int], None],
+        *,
         resume: bool,
+        stop: Event,
     ) -> Counter[str]:
         """Load some slices in one session, each in a transaction; return the rows by table."""
         rows: Counter[str] = Counter()
         with self.session() as session:
             for start, end in moments:
-                if self.stop.is_set():
+                if stop.is_set():
                     break
                 before = _number(session.execute(self.queries["before"], {"moment": start}))
                 first = [offsets["tasks"] + before + 1]

@@ -21,7 +21,7 @@ from scripts.workload import loader as loading
 from scripts.workload import seed
 from scripts.workload.bench import SEARCHES, measure, page, tasks_of
 from scripts.workload.designs import ON_TOP, Design, own_design, read_design
-from scripts.workload.loader import SETTINGS, Loaded, Loader, sizes
+from scripts.workload.loader import SETTINGS, Loaded, Loader, check, sizes
 from scripts.workload.report import budgets, chart, markdown, over_budget
 from tests.support.commands import run_json
 
@@ -226,7 +226,7 @@ def test_a_folder_that_is_no_design(
         data = content if isinstance(content, bytes) else content.encode()
         (tmp_path / folder / name).write_bytes(data)
     with pytest.raises(ToolError) as error:
-        Loader(bench, 1_000, quiet).check(read_design(tmp_path / folder))
+        check(bench, read_design(tmp_path / folder))
     assert error.value.findings[0].code == "bad-design"
     assert message in error.value.findings[0].message
 
