@@ -40,7 +40,9 @@ _registry = registry(metadata=metadata)
 
 _TIME = TIMESTAMP(timezone=True)
 # Children without a parent do not exist, and the database's cascade removes those not loaded.
-_OWNED = {"cascade": "all, delete-orphan", "passive_deletes": True}
+_OWNED = {"cascade": "all, delete-orphan", "passive_deletes": True, "lazy": "raise_on_sql"}
+# What was not asked for raises: one statement for each row of a list is never an accident.
+_OWNER = {"lazy": "raise_on_sql"}
 
 
 def _now(name: str, **options: Any) -> "Column[datetime.datetime]":
@@ -219,7 +221,7 @@ class Task(_Mirror, table=True):
         sa_column=_now("updated_at", server_onupdate=FetchedValue()),
     )
 
-    user: User = Relationship(back_populates="tasks")
+    user: User = Relationship(back_populates="tasks", sa_relationship_kwargs=_OWNER)
 
 
 class TaskSearch(_Mirror, table=True):
@@ -261,7 +263,7 @@ class Conversation(_Mirror, table=True):
         sa_column=_now("updated_at", server_onupdate=FetchedValue()),
     )
 
-    user: User = Relationship(back_populates="conversations")
+    user: User = Relationship(back_populates="conversations", sa_relationship_kwargs=_OWNER)
     messages: list["Message"] = Relationship(
         back_populates="conversation",
         sa_relationship_kwargs={**_OWNED, "order_by": "Message.id"},
@@ -290,4 +292,6 @@ class Message(_Mirror, table=True):
     content: str = Field(sa_column=Column(Text, nullable=False))
     created_at: datetime.datetime = Field(default=None, sa_column=_now("created_at"))
 
-    conversation: Conversation = Relationship(back_populates="messages")
+    conversation: Conversation = Relationship(
+        back_populates="messages", sa_relationship_kwargs=_OWNER
+    )

@@ -8,6 +8,7 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from sqlalchemy.orm import selectinload
 from sqlmodel import Session, select
 from todo_schema.tables import Conversation, Message, Task, TaskSearch, User, metadata
 
@@ -82,7 +83,12 @@ def test_an_object_is_stored_and_comes_back_complete(empty: Connection, engine: 
 def test_relationships(empty: Connection, engine: sa.Engine) -> None:
     act_as(empty, "todo_app", "alice")
     with Session(engine) as session:
-        alice = session.exec(select(User)).one()
+        alice = session.exec(
+            select(User).options(
+                selectinload(User.tasks),  # type: ignore[arg-type]
+                selectinload(User.conversations).selectinload(Conversation.messages),  # type: ignore[arg-type]
+            )
+        ).one()
         assert {task.id for task in alice.tasks} == {9001, 9002}
         (conversation,) = alice.conversations
         assert [message.id for message in conversation.messages] == [9001, 9002]
@@ -107,6 +113,7 @@ def test_deleting_a_conversation_takes_its_messages(
     with Session(engine) as session:
         conversation = session.exec(select(Conversation)).one()
         if loaded:
+            session.refresh(conversation, ["messages"])
             assert len(conversation.messages) == 2
         statements = count(engine)
         session.delete(conversation)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 
 import pytest
 from sqlalchemy.orm import configure_mappers
@@ -22,15 +20,6 @@ from todo_schema.tables import (
 )
 
 pytestmark = pytest.mark.row("R13")
-
-PROGRAM = "import sys, todo_schema.tables; print('psycopg' in sys.modules)"
-
-
-def test_importing_needs_no_driver() -> None:
-    command = [sys.executable, "-c", PROGRAM]
-    result = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert result.stdout == "False\n"
-
 
 def test_a_task_is_made_with_its_defaults_and_the_databases_are_none() -> None:
     task, other = (Task(user_id="alice", title="Buy milk") for _ in range(2))

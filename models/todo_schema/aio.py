@@ -1,0 +1,180 @@
+"""The asynchronous form: the same names, the same arguments, results and errors."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TypeVar, Unpack
+
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from todo_schema.engine import SECRET, EngineOptions, arguments, as_user, listen, run
+from todo_schema.errors import translated
+from todo_schema.operation import Async, Query
+from todo_schema.schemas import UserRead
+from todo_schema.session import ORM_OPTIONS, commit, restrict
+from todo_schema.statements.conversations import Conversations, Messages, Users
+from todo_schema.statements.tasks import Tasks
+from todo_schema.version import version_query
+
+__all__ = ["UserSession", "check_schema", "create_engine", "unrestricted_session", "user_session"]
+
+T = TypeVar("T")
+
+
+def create_engine(url: str | None = None, **options: Unpack[EngineOptions]) -> AsyncEngine:
+    """Return an engine for `user_session`; nothing connects yet.
+
+    Parameters
+    ----------
+    url : the address; DATABASE_URL of the environment or of `.env` by default
+    options : see `todo_schema.engine.EngineOptions`
+
+    Raises
+    ------
+    ConfigurationError : there is no address, it is malformed, or it allows no TLS
+    """
+    engine = create_async_engine(**arguments(url, options))
+    listen(engine.sync_engine, options)
+    return engine
+
+
+class UserSession:
+    """One user's rows, in one transaction at a time; made by `user_session`.
+
+    Parameters
+    ----------
+    connection : of the engine of that user
+    user_id : the user
+
+    Attributes
+    ----------
+    tasks, conversations, messages : the operations
+    """
+
+    def __init__(self, connection: AsyncConnection, user_id: str) -> None:
+        async def send(query: Query[T]) -> T:
+            return await connection.run_sync(run, query)
+
+        self._connection = connection
+        self._orm: AsyncSession | None = None
+        self.user_id = user_id
+        secret: bytes = connection.sync_connection.get_execution_options()[SECRET]  # type: ignore[union-attr]
+        namespace = (user_id, secret, send)
+        self.tasks: Tasks[Async] = Tasks(*namespace)
+        self.conversations: Conversations[Async] = Conversations(*namespace)
+        self.messages: Messages[Async] = Messages(*namespace)
+        self._users: Users[Async] = Users(*namespace)
+
+    async def user(self) -> UserRead:
+        """Return the session's user.
+
+        Raises
+        ------
+        UnknownUserError : there is no such user, or no more
+        """
+        return await self._users.get()
+
+    @property
+    def orm(self) -> AsyncSession:
+        """SQLModel's session in the same transaction, for statements on the mirrors.
+
+        Statements get the user's condition added. End the transaction by this session's own
+        `commit` and `rollback`.
+        """
+        if self._orm is None:
+            self._orm = AsyncSession(self._connection, **ORM_OPTIONS)
+            restrict(self._orm.sync_session, self.user_id)
+        return self._orm
+
+    async def commit(self) -> None:
+        """Store what was done; the next statement begins a new transaction.
+
+        Raises
+        ------
+        ConflictError : a statement failed before, and the transaction with it
+        UnavailableError : the server went away; whether it was stored is not known
+        """
+        with translated():
+            if self._orm is not None:
+                await self._orm.commit()
+            await self._connection.run_sync(commit)
+
+    async def rollback(self) -> None:
+        """Undo what was done; the next statement begins a new transaction."""
+        with translated():
+            if self._orm is not None:
+                await self._orm.rollback()
+            await self._connection.rollback()
+
+    async def _close(self) -> None:
+        if self._orm is not None:
+            await self._orm.close()
+
+
+@asynccontextmanager
+async def user_session(
+    engine: AsyncEngine, user_id: str, *, require_user: bool = False
+) -> AsyncIterator[UserSession]:
+    """Open a session of one user: commits at the end of the block, rolls back on an error.
+
+    Parameters
+    ----------
+    engine : of `create_engine`
+    user_id : whose rows it sees; the application knows who that is
+    require_user : look for the user when the transaction begins, in the same round trip
+
+    Raises
+    ------
+    UnknownUserError : with `require_user`, there is no such user
+    ConfigurationError : the role of the engine is not bound by row security
+    UnavailableError : no connection, or all are in use
+    TodoError : one of its subclasses, for what the database refuses inside the block
+    """
+    with translated():
+        async with as_user(engine, user_id, required=require_user).connect() as connection:
+            session = UserSession(connection, user_id)
+            try:
+                if require_user:
+                    await connection.begin()
+                yield session
+                await session.commit()
+            finally:
+                await session._close()
+
+
+@asynccontextmanager
+async def unrestricted_session(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
+    """Open SQLModel's session for no user: row security alone decides what its role sees.
+
+    Parameters
+    ----------
+    engine : of `create_engine`, or any other
+
+    Raises
+    ------
+    TodoError : one of its subclasses, for what the database refuses inside the block
+    """
+    with translated():
+        async with AsyncSession(engine, expire_on_commit=False) as session:
+            yield session
+            await session.commit()
+
+
+async def check_schema(engine: AsyncEngine, *, exact: bool = False) -> str:
+    """Return the database's version, the id of its newest migration.
+
+    Parameters
+    ----------
+    engine : of `create_engine`
+    exact : refuse a newer one, too
+
+    Raises
+    ------
+    SchemaVersionError : the database has no migrations, or older ones than this release needs
+    UnavailableError : no connection
+    """
+    with translated():
+        async with engine.connect() as connection:
+            return await connection.run_sync(run, version_query(exact=exact))

@@ -1,0 +1,269 @@
+"""The engine: pool, connecting again, and transactions that begin with their user.
+
+Connections are the driver's in autocommit mode, and this module sends BEGIN itself: so the user's
+context travels in the same message. Everything else is SQLAlchemy's as always.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypedDict, TypeVar, Unpack
+
+import psycopg
+import sqlalchemy
+from psycopg import sql
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.engine import AdaptedConnection
+from sqlalchemy.util import await_only
+
+from todo_schema.errors import (
+    ConfigurationError,
+    InvalidError,
+    UnknownUserError,
+    logger,
+    translated,
+)
+from todo_schema.operation import Query
+from todo_schema.schemas import storable
+from todo_schema.settings import Address, address
+from todo_schema.tables import metadata
+
+T = TypeVar("T")
+
+TENANT = "todo_schema_tenant"
+SECRET = "todo_schema_secret"  # noqa: S105 - the name of an option
+
+_CONNECT_TIMEOUT = 10
+"""Seconds for one attempt to connect."""
+
+_HOPELESS = re.compile(
+    r"password|pg_hba\.conf|does not exist|not permitted|certificate|SSL|GSS|channel binding"
+)
+"""What the server says where trying again does not help."""
+
+
+class EngineOptions(TypedDict, total=False):
+    """Options of `create_engine`; times are seconds.
+
+    Parameters
+    ----------
+    pool_size, max_overflow : connections that stay open, and that may be opened besides (5, 10)
+    pool_timeout : how long to wait for a connection of a full pool (10)
+    pool_recycle : age at which a connection is replaced; Neon suspends after 300 idle (240)
+    connect_retry : how long to try where the server may be waking up (15)
+    prepared_statements : None means: not through a host named `…-pooler`
+    echo : log every statement with its values
+    """
+
+    pool_size: int
+    max_overflow: int
+    pool_timeout: float
+    pool_recycle: int
+    connect_retry: float
+    prepared_statements: bool | None
+    echo: bool
+
+
+@dataclass(frozen=True)
+class Tenant:
+    """Whose a transaction is.
+
+    Parameters
+    ----------
+    user_id : the user
+    required : whether the user has to exist
+    """
+
+    user_id: str
+    required: bool
+
+
+def arguments(url: str | None, options: EngineOptions) -> dict[str, Any]:
+    """Return what SQLAlchemy's functions that make an engine are given, sync and async alike.
+
+    Raises
+    ------
+    ConfigurationError : there is no address, it is malformed, or it allows no TLS
+    """
+    where: Address = address(url)
+    prepared = options.get("prepared_statements")
+    if prepared is None:
+        prepared = not where.is_pooled
+    echo = options.get("echo", False)
+    return {
+        "url": "postgresql+psycopg://",
+        "connect_args": {
+            "connect_timeout": _CONNECT_TIMEOUT,
+            # A server that is gone without a word is noticed within a minute.
+            "keepalives_idle": 30,
+            "keepalives_interval": 10,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 60_000,
+            "application_name": "todo_schema",
+            **where.parameters,
+            "autocommit": True,
+            "prepare_threshold": 5 if prepared else None,
+        },
+        "pool_size": options.get("pool_size", 5),
+        "max_overflow": options.get("max_overflow", 10),
+        "pool_timeout": options.get("pool_timeout", 10.0),
+        "pool_recycle": options.get("pool_recycle", 240),
+        "echo": echo,
+        "hide_parameters": not echo,
+        "execution_options": {SECRET: where.secret},
+    }
+
+
+def create_engine(url: str | None = None, **options: Unpack[EngineOptions]) -> Engine:
+    """Return an engine for `user_session`; nothing connects yet.
+
+    Parameters
+    ----------
+    url : the address; DATABASE_URL of the environment or of `.env` by default
+    options : see `EngineOptions`
+
+    Raises
+    ------
+    ConfigurationError : there is no address, it is malformed, or it allows no TLS
+    """
+    engine = sqlalchemy.create_engine(**arguments(url, options))
+    listen(engine, options)
+    return engine
+
+
+def listen(engine: Engine, options: EngineOptions) -> None:
+    """Make an engine connect with patience, and begin its transactions with their user."""
+    retry = options.get("connect_retry", 15.0)
+    stale = options.get("pool_size", 5) + options.get("max_overflow", 10)
+
+    @event.listens_for(engine, "do_connect")
+    def connect(dialect: Any, record: Any, args: Sequence[Any], parameters: dict[str, Any]) -> Any:
+        end = time.monotonic() + retry
+        delay = 0.1
+        while True:
+            try:
+                return dialect.connect(*args, **parameters)
+            except psycopg.OperationalError as error:
+                if _HOPELESS.search(str(error)):
+                    raise ConfigurationError(
+                        "The database refuses the address or the role of DATABASE_URL."
+                    ) from error
+                wait = delay * random.uniform(0.5, 1)  # noqa: S311 - not for secrets
+                if time.monotonic() + wait > end:
+                    raise
+                logger.warning("no connection to the database yet; trying again in %.1f s", wait)
+            if dialect.is_async:
+                await_only(asyncio.sleep(wait))
+            else:
+                time.sleep(wait)
+            delay = min(2 * delay, 4)
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        # A connection that died in the pool is noticed here, where nothing was done yet: it is
+        # replaced, and so may be all the others.
+        for _ in range(stale):
+            raw = connection.connection.driver_connection
+            try:
+                return _begin(connection)
+            except psycopg.OperationalError as error:
+                if raw is None or not raw.closed:
+                    raise
+                logger.info("a connection of the pool was closed by the server; taking another")
+                connection.invalidate(error)
+        return _begin(connection)
+
+
+def as_user(engine: Any, user_id: str, *, required: bool) -> Any:
+    """Return the same engine, sync or async, for transactions of one user.
+
+    Parameters
+    ----------
+    engine : of `create_engine`
+    user_id : 1 to 255 characters
+    required : whether the user has to exist
+
+    Raises
+    ------
+    InvalidError : that is no id
+    ConfigurationError : the engine was made otherwise
+    """
+    if not isinstance(user_id, str):
+        raise InvalidError("user_id", "type")
+    if not 1 <= len(user_id) <= 255:
+        raise InvalidError("user_id", "length")
+    if not storable(user_id):
+        raise InvalidError("user_id", "characters")
+    if SECRET not in engine.get_execution_options():
+        raise ConfigurationError("The engine was not made by create_engine() of todo_schema.")
+    return engine.execution_options(**{TENANT: Tenant(user_id, required)})
+
+
+def run(connection: Connection, query: Query[T]) -> T:
+    """Send one query in the connection's transaction, which the first one begins."""
+    with translated():
+        rows = connection.exec_driver_sql(query.sql, query.parameters).all()
+    return query.decode(rows)
+
+
+def _begin(connection: Connection) -> None:
+    """Begin the transaction, with its user if it has one, in one message."""
+    options = connection.get_execution_options()
+    raw = connection.connection.driver_connection
+    assert raw is not None
+    level = options.get("isolation_level")
+    parts: list[sql.Composable] = (
+        [sql.SQL("begin")] if raw.autocommit and level != "AUTOCOMMIT" else []
+    )
+    tenant: Tenant | None = options.get(TENANT)
+    if tenant is None:
+        if parts:
+            _send(connection, parts)
+        return
+    user = sql.Literal(tenant.user_id)
+    parts.append(sql.SQL("select set_tenant({})").format(user))
+    if unknown := "todo_schema_bound" not in connection.info:
+        parts.append(_IS_BOUND)
+    if tenant.required:
+        parts.append(sql.SQL('select from "user" where id = {}').format(user))
+    results = _send(connection, parts)
+    if tenant.required and results.pop().ntuples != 1:
+        raise UnknownUserError
+    if unknown:
+        if results.pop().get_value(0, 0) != b"t":
+            raise ConfigurationError(
+                "Row security does not bind the role of DATABASE_URL: it is a superuser, has "
+                "BYPASSRLS, or row security is off. Connect as todo_app or a member of it."
+            )
+        connection.info["todo_schema_bound"] = True
+
+
+_IS_BOUND = sql.SQL(
+    "select bool_and(row_security_active(name::regclass)) from unnest({}::text[]) as name"
+).format(
+    [
+        f'"{table.name}"'
+        for table in metadata.tables.values()
+        if "user_id" in table.columns or table.name == "user"
+    ]
+)
+
+
+def _send(connection: Connection, parts: Sequence[sql.Composable]) -> list[Any]:
+    """Send statements in one message, and return a libpq result for each."""
+    message = sql.SQL("; ").join(parts)
+    adapted = connection.connection.dbapi_connection
+    if isinstance(adapted, AdaptedConnection):
+        cursor = adapted.run_async(lambda raw: raw.execute(message))
+    else:
+        assert adapted is not None
+        cursor = adapted.execute(message)
+    results = [cursor.pgresult]
+    while cursor.nextset():
+        results.append(cursor.pgresult)
+    return results

@@ -1,0 +1,194 @@
+"""Sessions: a transaction of one user, committed at the end of its block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from psycopg.pq import TransactionStatus
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.orm import ORMExecuteState, with_loader_criteria
+from sqlalchemy.orm import Session as AnySession
+from sqlmodel import Session
+
+from todo_schema.engine import SECRET, as_user, run
+from todo_schema.errors import ConflictError, translated
+from todo_schema.operation import Sync
+from todo_schema.schemas import UserRead
+from todo_schema.statements.conversations import Conversations, Messages, Users
+from todo_schema.statements.tasks import Tasks
+from todo_schema.tables import Conversation, Message, Task, TaskSearch, User
+from todo_schema.version import version_query
+
+
+class UserSession:
+    """One user's rows, in one transaction at a time; made by `user_session`.
+
+    Parameters
+    ----------
+    connection : of the engine of that user
+    user_id : the user
+
+    Attributes
+    ----------
+    tasks, conversations, messages : the operations
+    """
+
+    def __init__(self, connection: Connection, user_id: str) -> None:
+        self._connection = connection
+        self._orm: Session | None = None
+        self.user_id = user_id
+        secret: bytes = connection.get_execution_options()[SECRET]
+        namespace = (user_id, secret, lambda query: run(connection, query))
+        self.tasks: Tasks[Sync] = Tasks(*namespace)
+        self.conversations: Conversations[Sync] = Conversations(*namespace)
+        self.messages: Messages[Sync] = Messages(*namespace)
+        self._users: Users[Sync] = Users(*namespace)
+
+    def user(self) -> UserRead:
+        """Return the session's user.
+
+        Raises
+        ------
+        UnknownUserError : there is no such user, or no more
+        """
+        return self._users.get()
+
+    @property
+    def orm(self) -> Session:
+        """SQLModel's session in the same transaction, for statements on the mirrors.
+
+        Statements get the user's condition added. End the transaction by this session's own
+        `commit` and `rollback`.
+        """
+        if self._orm is None:
+            self._orm = Session(self._connection, **ORM_OPTIONS)
+            restrict(self._orm, self.user_id)
+        return self._orm
+
+    def commit(self) -> None:
+        """Store what was done; the next statement begins a new transaction.
+
+        Raises
+        ------
+        ConflictError : a statement failed before, and the transaction with it
+        UnavailableError : the server went away; whether it was stored is not known
+        """
+        with translated():
+            if self._orm is not None:
+                self._orm.commit()
+            commit(self._connection)
+
+    def rollback(self) -> None:
+        """Undo what was done; the next statement begins a new transaction."""
+        with translated():
+            if self._orm is not None:
+                self._orm.rollback()
+            self._connection.rollback()
+
+    def _close(self) -> None:
+        if self._orm is not None:
+            self._orm.close()
+
+
+@contextmanager
+def user_session(
+    engine: Engine, user_id: str, *, require_user: bool = False
+) -> Iterator[UserSession]:
+    """Open a session of one user: commits at the end of the block, rolls back on an error.
+
+    Parameters
+    ----------
+    engine : of `create_engine`
+    user_id : whose rows it sees; the application knows who that is
+    require_user : look for the user when the transaction begins, in the same round trip
+
+    Raises
+    ------
+    UnknownUserError : with `require_user`, there is no such user
+    ConfigurationError : the role of the engine is not bound by row security
+    UnavailableError : no connection, or all are in use
+    TodoError : one of its subclasses, for what the database refuses inside the block
+    """
+    with (
+        translated(),
+        as_user(engine, user_id, required=require_user).connect() as connection,
+    ):
+        session = UserSession(connection, user_id)
+        try:
+            if require_user:
+                connection.begin()
+            yield session
+            session.commit()
+        finally:
+            session._close()
+
+
+@contextmanager
+def unrestricted_session(engine: Engine) -> Iterator[Session]:
+    """Open SQLModel's session for no user: row security alone decides what its role sees.
+
+    Parameters
+    ----------
+    engine : of `create_engine`, or any other
+
+    Raises
+    ------
+    TodoError : one of its subclasses, for what the database refuses inside the block
+    """
+    with translated(), Session(engine, expire_on_commit=False) as session:
+        yield session
+        session.commit()
+
+
+def check_schema(engine: Engine, *, exact: bool = False) -> str:
+    """Return the database's version, the id of its newest migration.
+
+    Parameters
+    ----------
+    engine : of `create_engine`
+    exact : refuse a newer one, too
+
+    Raises
+    ------
+    SchemaVersionError : the database has no migrations, or older ones than this release needs
+    UnavailableError : no connection
+    """
+    with translated(), engine.connect() as connection:
+        return run(connection, version_query(exact=exact))
+
+
+#: Of the session that `orm` is: it joins the transaction and leaves its end to the user's session.
+ORM_OPTIONS: dict[str, Any] = {
+    "expire_on_commit": False,
+    "join_transaction_mode": "rollback_only",
+}
+
+
+def restrict(orm: AnySession, user_id: str) -> None:
+    """Add the user's condition to every statement of an ORM session and to what it loads."""
+    owned: list[Any] = [Task, TaskSearch, Conversation, Message]
+    options = [
+        *(with_loader_criteria(each, each.user_id == user_id) for each in owned),
+        with_loader_criteria(User, User.id == user_id),  # type: ignore[arg-type]
+    ]
+
+    @event.listens_for(orm, "do_orm_execute")
+    def add(state: ORMExecuteState) -> None:
+        if not state.is_column_load and not state.is_relationship_load:
+            state.statement = state.statement.options(*options)
+
+
+def commit(connection: Connection) -> None:
+    """Commit, unless a statement failed: PostgreSQL would then roll back without an error.
+
+    Raises
+    ------
+    ConflictError : a statement failed
+    """
+    if connection.in_transaction() and not connection.invalidated:
+        raw: Any = connection.connection.driver_connection
+        if raw.info.transaction_status == TransactionStatus.INERROR:
+            raise ConflictError("The transaction failed before; roll it back.")
+    connection.commit()

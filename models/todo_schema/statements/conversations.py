@@ -1,0 +1,282 @@
+"""Conversations and their messages: every statement, and the operations that send them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, get_args
+
+from todo_schema.errors import NotFoundError, UnknownUserError
+from todo_schema.operation import Mode, Namespace, Query, Row, operation
+from todo_schema.schemas import (
+    ConversationCreate,
+    ConversationRead,
+    ConversationUpdate,
+    MessageCreate,
+    MessageRead,
+    Order,
+    Slice,
+    UserRead,
+)
+from todo_schema.statements.common import (
+    checked_choice,
+    checked_id,
+    checked_limit,
+    deletion,
+    one,
+    reader,
+    sliced,
+)
+from todo_schema.statements.cursor import decode
+from todo_schema.statements.listing import Ordering, ranges, statement
+
+COLUMNS, read = reader(ConversationRead)
+MESSAGE_COLUMNS, read_message = reader(MessageRead)
+_WIDTH = len(ConversationRead.model_fields)
+
+_THIS = "where user_id = %(user_id)s and id = %(id)s::bigint"
+
+GET = f"select {COLUMNS}\nfrom conversations\n{_THIS}"
+
+CREATE = f"""\
+insert into conversations (user_id, title)
+values (%(user_id)s, %(title)s)
+returning {COLUMNS}"""
+
+UPDATE = f"update conversations\nset title = %(title)s\n{_THIS}\nreturning {COLUMNS}"
+
+DELETE = f"delete from conversations\n{_THIS}\nreturning id"
+
+# From the conversation, so that one of another user's is no row instead of an error, which would
+# end the transaction.
+CREATE_MESSAGE = f"""\
+insert into messages (user_id, conversation_id, role, content)
+select user_id, id, %(role)s, %(content)s
+from conversations
+where user_id = %(user_id)s and id = %(conversation_id)s::bigint
+returning {MESSAGE_COLUMNS}"""
+
+GET_MESSAGE = f"select {MESSAGE_COLUMNS}\nfrom messages\n{_THIS}"
+
+DELETE_MESSAGE = f"delete from messages\n{_THIS}\nreturning id"
+
+_, _read_user = reader(UserRead)
+
+USER = """\
+select id, name, email, "emailVerified", image, "createdAt", "updatedAt"
+from "user"
+where id = %(user_id)s"""
+
+_BY_ACTIVITY = Ordering("updated_at", "timestamptz", True)
+_BY_ID = Ordering(None, "bigint", False)
+
+
+def listing(*, later: bool) -> str:
+    """Return the list of conversations, last activity first; `later` for what follows a cursor."""
+    conditions = ["user_id = %(user_id)s", *([_BY_ACTIVITY.before] if later else [])]
+    return ranges("conversations", COLUMNS, _BY_ACTIVITY, [conditions])
+
+
+def message_listing(*, descending: bool, later: bool) -> str:
+    """Return the list of a conversation's messages, with whether there is such a conversation."""
+    ordering = replace(_BY_ID, descending=descending)
+    conditions = [
+        "user_id = %(user_id)s",
+        "conversation_id = %(conversation_id)s::bigint",
+        *([ordering.before] if later else []),
+    ]
+    head = {
+        "found": (
+            "exists (select from conversations"
+            " where user_id = %(user_id)s and id = %(conversation_id)s::bigint)"
+        )
+    }
+    return statement(
+        ranges("messages", MESSAGE_COLUMNS, ordering, [conditions]), ordering, head=head
+    )
+
+
+class Conversations(Namespace[Mode]):
+    """A user's conversations."""
+
+    @operation
+    def create(self, conversation: ConversationCreate) -> Query[ConversationRead]:
+        """Store a new conversation.
+
+        Raises
+        ------
+        UnknownUserError : the session's user does not exist
+        """
+        values = {"user_id": self.user_id, **conversation.model_dump()}
+        return Query("conversations.create", CREATE, values, lambda rows: read(rows[0]))
+
+    @operation
+    def get(self, conversation_id: int) -> Query[ConversationRead]:
+        """Return one conversation.
+
+        Raises
+        ------
+        NotFoundError : the user has no conversation with this id
+        """
+        return self._one("conversations.get", GET, conversation_id)
+
+    @operation
+    def update(self, conversation_id: int, changes: ConversationUpdate) -> Query[ConversationRead]:
+        """Change the fields that are given; with none, return the conversation as it is.
+
+        Raises
+        ------
+        NotFoundError : the user has no conversation with this id
+        """
+        if not changes.given():
+            return self._one("conversations.get", GET, conversation_id)
+        return self._one("conversations.update", UPDATE, conversation_id, changes.given())
+
+    @operation
+    def delete(self, conversation_id: int) -> Query[None]:
+        """Delete a conversation with its messages.
+
+        Raises
+        ------
+        NotFoundError : the user has no conversation with this id
+        """
+        return deletion(self, "conversation", DELETE, conversation_id)
+
+    @operation
+    def list(self, *, limit: int = 20, cursor: str | None = None) -> Query[Slice[ConversationRead]]:
+        """Return conversations, last activity first, and the cursor of what follows.
+
+        One that becomes active meanwhile moves to the front, where later slices do not show it.
+
+        Parameters
+        ----------
+        limit : 1 to 100
+        cursor : the last slice's `next_cursor`
+
+        Raises
+        ------
+        InvalidError : the limit is out of its bounds
+        CursorError : the cursor is not one of this user's for this list
+        """
+        values: dict[str, Any] = {"user_id": self.user_id, "limit": checked_limit(limit) + 1}
+        if cursor is not None:
+            position = decode(self.secret, self.user_id, "conversations", cursor)
+            values |= {"after_key": position.key, "after_id": position.id}
+        start = "first" if cursor is None else "later"
+        return Query(
+            f"conversations.list {start}",
+            listing(later=cursor is not None),
+            values,
+            sliced(self, ConversationRead, "conversations", limit, key=_WIDTH),
+        )
+
+    def _one(
+        self, name: str, sql: str, id_: int, values: dict[str, Any] | None = None
+    ) -> Query[ConversationRead]:
+        checked = checked_id("conversation", id_)
+        given = {"user_id": self.user_id, "id": checked, **(values or {})}
+        return Query(name, sql, given, one("conversation", checked, read))
+
+
+class Messages(Namespace[Mode]):
+    """The messages of a user's conversations."""
+
+    @operation
+    def create(self, conversation_id: int, message: MessageCreate) -> Query[MessageRead]:
+        """Store a new message, and move its conversation to the front.
+
+        Raises
+        ------
+        NotFoundError : the user has no conversation with this id
+        """
+        id_ = checked_id("conversation", conversation_id)
+        values = {"user_id": self.user_id, "conversation_id": id_, **message.model_dump()}
+        found = one("conversation", id_, read_message)
+        return Query("messages.create", CREATE_MESSAGE, values, found)
+
+    @operation
+    def get(self, message_id: int) -> Query[MessageRead]:
+        """Return one message.
+
+        Raises
+        ------
+        NotFoundError : the user has no message with this id
+        """
+        id_ = checked_id("message", message_id)
+        values = {"user_id": self.user_id, "id": id_}
+        return Query("messages.get", GET_MESSAGE, values, one("message", id_, read_message))
+
+    @operation
+    def delete(self, message_id: int) -> Query[None]:
+        """Delete a message.
+
+        Raises
+        ------
+        NotFoundError : the user has no message with this id
+        """
+        return deletion(self, "message", DELETE_MESSAGE, message_id)
+
+    @operation
+    def list(
+        self,
+        conversation_id: int,
+        *,
+        order: Order = "asc",
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> Query[Slice[MessageRead]]:
+        """Return a conversation's messages in order, and the cursor of what follows.
+
+        Parameters
+        ----------
+        conversation_id : which conversation
+        order : `asc` from the first message on, `desc` from the last one back
+        limit : 1 to 100
+        cursor : the last slice's `next_cursor`, with the same arguments otherwise
+
+        Raises
+        ------
+        NotFoundError : the user has no conversation with this id
+        InvalidError : an argument is out of its bounds
+        CursorError : the cursor is not one of this user's for this list
+        """
+        id_ = checked_id("conversation", conversation_id)
+        checked_choice("order", order, get_args(Order))
+        text = f"messages {id_} {order}"
+        values: dict[str, Any] = {
+            "user_id": self.user_id,
+            "conversation_id": id_,
+            "limit": checked_limit(limit) + 1,
+        }
+        if cursor is not None:
+            values["after_id"] = decode(self.secret, self.user_id, text, cursor).id
+        slice_ = sliced(self, MessageRead, text, limit)
+
+        def decode_(rows: Sequence[Row]) -> Slice[MessageRead]:
+            if not rows[0][-1]:
+                raise NotFoundError("conversation", [id_])
+            return slice_(rows)
+
+        start = "first" if cursor is None else "later"
+        sql = message_listing(descending=order == "desc", later=cursor is not None)
+        return Query(f"messages.list {start} {order}", sql, values, decode_)
+
+
+class Users(Namespace[Mode]):
+    """The session's own user."""
+
+    @operation
+    def get(self) -> Query[UserRead]:
+        """Return the account.
+
+        Raises
+        ------
+        UnknownUserError : it does not exist, or no more
+        """
+
+        def decode(rows: Sequence[Row]) -> UserRead:
+            if not rows:
+                raise UnknownUserError
+            return _read_user(rows[0])
+
+        return Query("user", USER, {"user_id": self.user_id}, decode)
