@@ -330,6 +330,8 @@ class Tasks(Namespace[Mode]):
         InvalidError : the text has no word to look for, or an argument is out of its bounds
         CursorError : the cursor is not one of this user's for this search
         """
+        if not isinstance(text, str):
+            raise InvalidError("search", "type")
         both = {**(filter.model_dump(include=_FILTERS) if filter else {}), "search": text}
         return self._slice(valid(TaskFilter, both), "relevance", None, limit, cursor)
 
