@@ -13,7 +13,7 @@ from todo_schema.engine import SECRET, EngineOptions, arguments, as_user, listen
 from todo_schema.errors import translated
 from todo_schema.operation import Async, Query
 from todo_schema.schemas import UserRead
-from todo_schema.session import ORM_OPTIONS, commit, restrict
+from todo_schema.session import ORM_OPTIONS, commit, not_failed, restrict
 from todo_schema.statements.conversations import Conversations, Messages, Users
 from todo_schema.statements.tasks import Tasks
 from todo_schema.version import version_query
@@ -54,14 +54,11 @@ class UserSession:
     """
 
     def __init__(self, connection: AsyncConnection, user_id: str) -> None:
-        async def send(query: Query[T]) -> T:
-            return await connection.run_sync(run, query)
-
         self._connection = connection
         self._orm: AsyncSession | None = None
         self.user_id = user_id
         secret: bytes = connection.sync_connection.get_execution_options()[SECRET]  # type: ignore[union-attr]
-        namespace = (user_id, secret, send)
+        namespace = (user_id, secret, self._run)
         self.tasks: Tasks[Async] = Tasks(*namespace)
         self.conversations: Conversations[Async] = Conversations(*namespace)
         self.messages: Messages[Async] = Messages(*namespace)
@@ -107,6 +104,11 @@ class UserSession:
             if self._orm is not None:
                 await self._orm.rollback()
             await self._connection.rollback()
+
+    async def _run(self, query: Query[T]) -> T:
+        if self._orm is not None:
+            not_failed(self._orm.sync_session)
+        return await self._connection.run_sync(run, query)
 
     async def _close(self) -> None:
         if self._orm is not None:

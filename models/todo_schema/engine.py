@@ -207,6 +207,8 @@ def as_user(engine: Any, user_id: str, *, required: bool) -> Any:
 def run(connection: Connection, query: Query[T]) -> T:
     """Send one query in the connection's transaction, which the first one begins."""
     with translated():
+        if not connection.in_transaction():
+            connection.begin()  # by itself, so that a dead connection is replaced before its use
         rows = connection.exec_driver_sql(query.sql, query.parameters).all()
     return query.decode(rows)
 

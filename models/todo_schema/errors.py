@@ -12,12 +12,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import psycopg
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, PendingRollbackError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from todo_schema.tables import metadata
 
 logger = logging.getLogger("todo_schema")
+
+FAILED = "The transaction failed before; roll it back."
 
 
 class TodoError(Exception):
@@ -144,6 +146,8 @@ def translate(error: BaseException) -> TodoError | None:
         found = _of_driver(original)
     elif isinstance(original, UnicodeEncodeError):
         found = InvalidError(None, "characters")
+    elif isinstance(error, PendingRollbackError):
+        found = ConflictError(FAILED)
     elif isinstance(error, SQLAlchemyError):
         found = TodoError()
     else:
@@ -166,7 +170,7 @@ def translated() -> Iterator[None]:
         yield
     except Exception as error:
         if found := translate(error):
-            raise found from error
+            raise found from (error.orig if isinstance(error, DBAPIError) else error)
         raise
 
 
@@ -196,7 +200,7 @@ def _of_driver(error: psycopg.Error) -> TodoError:
 _BY_STATE: dict[tuple[str, ...], tuple[type[TodoError], str | None]] = {
     ("23505",): (ConflictError, "This exists already."),
     ("40",): (ConflictError, None),
-    ("25P02",): (ConflictError, "The transaction failed before; roll it back."),
+    ("25P02",): (ConflictError, FAILED),
     ("55P03",): (ConflictError, "Somebody else is changing this; try again."),
     ("57014",): (UnavailableError, "This took too long; try again."),
     ("42501",): (PermissionDeniedError, None),

@@ -7,6 +7,7 @@ that `InvalidError.rule` has when the database refuses the value.
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
@@ -40,7 +41,7 @@ def broken(rule: str, message: str | None = None) -> PydanticCustomError:
 
 
 def text(least: int, most: int, *, blank: bool = False) -> Callable[[str], str]:
-    """Return a validator of text that PostgreSQL can hold.
+    """Return a validator of text; it tells of several rules the one that the database tells.
 
     Parameters
     ----------
@@ -49,33 +50,38 @@ def text(least: int, most: int, *, blank: bool = False) -> Callable[[str], str]:
     """
 
     def validate(value: str) -> str:
-        if not least <= len(value) <= most:
-            raise broken("length", f"must have {least} to {most} characters")
-        if not blank and not value.strip():
-            raise broken("blank")
         if not storable(value):
             raise broken("characters")
+        if not blank and not value.strip():
+            raise broken("blank")
+        if not least <= len(value) <= most:
+            raise broken("length", f"must have {least} to {most} characters")
         return value
 
     return validate
 
 
 def _tags(values: list[str]) -> list[str]:
+    if not all(map(storable, values)):
+        raise broken("characters")
     if len(values) > 20:
         raise broken("count", "must be at most 20")
-    for value in values:
-        if not storable(value):
-            raise broken("characters")
-        if len(value) > 50 or not value.strip():
-            raise broken("items")
+    if any(len(value) > 50 or not value.strip() for value in values):
+        raise broken("items")
     if len(set(values)) < len(values):
         raise broken("items")
     return values
 
 
-def _no_number(value: Any) -> Any:
-    # Pydantic would take it for seconds since 1970.
-    if isinstance(value, int | float):
+def _null_is_blank(value: Any) -> Any:
+    # A null tag breaks the same rule as a blank one, and is no missing field.
+    return "" if value is None else value
+
+
+def _only_dates(value: Any) -> Any:
+    # Pydantic would take a number, in a text too, for seconds since 1970.
+    is_text = isinstance(value, str) and re.fullmatch("[0-9]{4}-[0-9]{2}-[0-9]{2}", value)
+    if not is_text and not isinstance(value, datetime.date):
         raise broken("type")
     return value
 
@@ -87,11 +93,16 @@ def violations(errors: Iterable[Any]) -> Iterator[tuple[list[str | int], str, st
     ----------
     errors : what `errors()` of Pydantic's or FastAPI's exception returns
     """
-    rules = {"missing": "required", "literal_error": "choice", "extra_forbidden": "unknown"}
+    rules = {
+        "missing": "required",
+        "literal_error": "choice",
+        "string_unicode": "characters",
+        "extra_forbidden": "unknown",
+    }
     for each in errors:
         kind = each["type"]
         rule = kind if kind in RULES else rules.get(kind, "type")
-        if rule == "type" and each.get("input", "") is None:
+        if rule in ("type", "choice") and each.get("input", "") is None:
             rule = "required"
         message = each["msg"] if kind in RULES else RULES[rule]
         # A field's name may be what somebody sent: of any length, and unprintable.
@@ -111,14 +122,18 @@ Title = Annotated[str, AfterValidator(text(1, 200)), _length(1, 200)]
 Description = Annotated[str, AfterValidator(text(0, 1000, blank=True)), _length(0, 1000)]
 Content = Annotated[str, AfterValidator(text(1, 10000, blank=True)), _length(1, 10000)]
 Tags = Annotated[
-    list[Annotated[str, _length(1, 50)]],
+    list[Annotated[str, BeforeValidator(_null_is_blank), _length(1, 50)]],
     AfterValidator(_tags),
     Field(json_schema_extra={"maxItems": 20, "uniqueItems": True}),
 ]
-Day = Annotated[datetime.date, BeforeValidator(_no_number)]
+Day = Annotated[datetime.date, BeforeValidator(_only_dates)]
 
 
 Searched = Annotated[str, AfterValidator(text(1, 1000))]
+
+
+def _example(**values: Any) -> ConfigDict:
+    return ConfigDict(json_schema_extra={"examples": [values]})
 
 
 class _Request(BaseModel):
@@ -150,18 +165,7 @@ class TaskCreate(_TaskRequest):
     pydantic.ValidationError : a value breaks a rule of the database, or the two contradict
     """
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "title": "Buy milk",
-                    "priority": "high",
-                    "due_date": "2026-05-01",
-                    "tags": ["home"],
-                }
-            ]
-        }
-    )
+    model_config = _example(title="Buy milk", priority="high", due_date="2026-05-01", tags=["home"])
 
     title: Title
     description: Description | None = None
@@ -173,7 +177,8 @@ class TaskCreate(_TaskRequest):
 
 
 #: The default of a field that may be left out but not be null: `given()` has it only if it was.
-_NOT_GIVEN: Any = None
+#: A factory, for a default would be told to clients, which may not send it.
+_NOT_GIVEN: Any = Field(default_factory=lambda: None)
 
 
 class TaskUpdate(_TaskRequest):
@@ -187,9 +192,7 @@ class TaskUpdate(_TaskRequest):
         cannot be empty
     """
 
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"status": "in_progress", "due_date": None}]}
-    )
+    model_config = _example(status="in_progress", due_date=None)
 
     title: Title = _NOT_GIVEN
     description: Description | None = None
@@ -219,9 +222,7 @@ class TaskFilter(_TaskRequest):
     pydantic.ValidationError : a value could not be stored, or two conditions contradict
     """
 
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"completed": False, "tags": ["home"]}]}
-    )
+    model_config = _example(completed=False, tags=["home"])
 
     status: Status | None = None
     completed: bool | None = None
@@ -250,7 +251,7 @@ class ConversationCreate(_Request):
     pydantic.ValidationError : a value breaks a rule of the database
     """
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"title": "Holidays"}]})
+    model_config = _example(title="Holidays")
 
     title: Title | None = None
 
@@ -272,9 +273,7 @@ class MessageCreate(_Request):
     pydantic.ValidationError : a value breaks a rule of the database
     """
 
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"role": "user", "content": "What is due today?"}]}
-    )
+    model_config = _example(role="user", content="What is due today?")
 
     role: Role
     content: Content
@@ -287,24 +286,18 @@ class _Stored(BaseModel):
 class TaskRead(_Stored):
     """A stored task."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "id": 42,
-                    "user_id": "alice",
-                    "title": "Buy milk",
-                    "description": None,
-                    "status": "pending",
-                    "completed": False,
-                    "priority": "high",
-                    "due_date": "2026-05-01",
-                    "tags": ["home"],
-                    "created_at": "2026-04-01T12:00:00Z",
-                    "updated_at": "2026-04-01T12:00:00Z",
-                }
-            ]
-        }
+    model_config = _example(
+        id=42,
+        user_id="alice",
+        title="Buy milk",
+        description=None,
+        status="pending",
+        completed=False,
+        priority="high",
+        due_date="2026-05-01",
+        tags=["home"],
+        created_at="2026-04-01T12:00:00Z",
+        updated_at="2026-04-01T12:00:00Z",
     )
 
     id: int
@@ -322,6 +315,8 @@ class TaskRead(_Stored):
 
 class TaskCounts(_Stored):
     """How many tasks a user has, by state."""
+
+    model_config = _example(pending=2, in_progress=1, completed=5, open=3, total=8)
 
     pending: int = 0
     in_progress: int = 0
@@ -343,6 +338,14 @@ class TaskCounts(_Stored):
 class ConversationRead(_Stored):
     """A stored conversation."""
 
+    model_config = _example(
+        id=7,
+        user_id="alice",
+        title="Holidays",
+        created_at="2026-04-01T12:00:00Z",
+        updated_at="2026-04-01T12:05:00Z",
+    )
+
     id: int
     user_id: str
     title: str | None
@@ -352,6 +355,15 @@ class ConversationRead(_Stored):
 
 class MessageRead(_Stored):
     """A stored message."""
+
+    model_config = _example(
+        id=99,
+        user_id="alice",
+        conversation_id=7,
+        role="user",
+        content="What is due today?",
+        created_at="2026-04-01T12:05:00Z",
+    )
 
     id: int
     user_id: str
@@ -363,6 +375,16 @@ class MessageRead(_Stored):
 
 class UserRead(_Stored):
     """An account, as its owner sees it."""
+
+    model_config = _example(
+        id="alice",
+        name="Alice",
+        email="alice@example.com",
+        email_verified=True,
+        image=None,
+        created_at="2026-04-01T12:00:00Z",
+        updated_at="2026-04-01T12:00:00Z",
+    )
 
     id: str
     name: str
@@ -379,6 +401,8 @@ Item = TypeVar("Item")
 class Slice(_Stored, Generic[Item]):
     """Part of a list, and the cursor of what follows; None at the end."""
 
+    model_config = _example(items=[], next_cursor=None)
+
     items: list[Item]
     next_cursor: str | None
 
@@ -393,6 +417,8 @@ class Page(_Stored, Generic[Item]):
     total : how many there are in all pages; None where it was not asked for
     total_is_exact : False where there are more than the bound that was counted to
     """
+
+    model_config = _example(items=[], page=1, limit=20, total=0, total_is_exact=True)
 
     items: list[Item]
     page: int

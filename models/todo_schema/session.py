@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, Engine, event
@@ -13,13 +13,15 @@ from sqlalchemy.orm import Session as AnySession
 from sqlmodel import Session
 
 from todo_schema.engine import SECRET, as_user, run
-from todo_schema.errors import ConflictError, translated
-from todo_schema.operation import Sync
+from todo_schema.errors import FAILED, ConflictError, translated
+from todo_schema.operation import Query, Sync
 from todo_schema.schemas import UserRead
 from todo_schema.statements.conversations import Conversations, Messages, Users
 from todo_schema.statements.tasks import Tasks
 from todo_schema.tables import Conversation, Message, Task, TaskSearch, User
 from todo_schema.version import version_query
+
+T = TypeVar("T")
 
 
 class UserSession:
@@ -40,7 +42,7 @@ class UserSession:
         self._orm: Session | None = None
         self.user_id = user_id
         secret: bytes = connection.get_execution_options()[SECRET]
-        namespace = (user_id, secret, lambda query: run(connection, query))
+        namespace = (user_id, secret, self._run)
         self.tasks: Tasks[Sync] = Tasks(*namespace)
         self.conversations: Conversations[Sync] = Conversations(*namespace)
         self.messages: Messages[Sync] = Messages(*namespace)
@@ -86,6 +88,11 @@ class UserSession:
             if self._orm is not None:
                 self._orm.rollback()
             self._connection.rollback()
+
+    def _run(self, query: Query[T]) -> T:
+        if self._orm is not None:
+            not_failed(self._orm)
+        return run(self._connection, query)
 
     def _close(self) -> None:
         if self._orm is not None:
@@ -180,6 +187,17 @@ def restrict(orm: AnySession, user_id: str) -> None:
             state.statement = state.statement.options(*options)
 
 
+def not_failed(orm: AnySession) -> None:
+    """Refuse to go on after a failed flush, which has rolled back what was done before it.
+
+    Raises
+    ------
+    ConflictError : a flush failed
+    """
+    if not orm.is_active:
+        raise ConflictError(FAILED)
+
+
 def commit(connection: Connection) -> None:
     """Commit, unless a statement failed: PostgreSQL would then roll back without an error.
 
@@ -190,5 +208,5 @@ def commit(connection: Connection) -> None:
     if connection.in_transaction() and not connection.invalidated:
         raw: Any = connection.connection.driver_connection
         if raw.info.transaction_status == TransactionStatus.INERROR:
-            raise ConflictError("The transaction failed before; roll it back.")
+            raise ConflictError(FAILED)
     connection.commit()
