@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -53,26 +55,67 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("matrix")
 
 
+@contextmanager
+def enterable_folder() -> Iterator[Path]:
+    """Make a folder that every user can enter, for as root the server runs as another one.
+
+    It is in memory where there is room: making servers and databases writes many files.
+    """
+    memory = Path("/dev/shm")  # noqa: S108
+    has_room = memory.is_dir() and shutil.disk_usage(memory).free > 2 * 2**30
+    folder = Path(tempfile.mkdtemp(prefix="schema-test-", dir=memory if has_room else None))
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder for a server."""
+    with enterable_folder() as folder:
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def module_folder() -> Iterator[Path]:
+    """A folder for a server that the tests of a module share."""
+    with enterable_folder() as folder:
+        yield folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def bytecode() -> Iterator[None]:
+    """Let commands keep what they compile, for this session, where nothing else lets them.
+
+    Each would compile its libraries anew, which takes longer than what it does.
+    """
+    if not sys.dont_write_bytecode:
+        yield
+        return
+    with enterable_folder() as folder, pytest.MonkeyPatch.context() as environment:
+        environment.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+        environment.setenv("PYTHONPYCACHEPREFIX", str(folder))
+        yield
+
+
 @pytest.fixture(scope="session")
 def server(request: pytest.FixtureRequest) -> Iterator[LocalServer]:
     """A running server in a folder of its own; the tools take it for the local server."""
     version = request.config.getoption("--postgres")
     chosen = binaries(version) if version else None
-    folder = Path(tempfile.mkdtemp(prefix="schema-test-"))
-    folder.chmod(0o755)  # as root the server runs as another user, which must get in
-    server = LocalServer(folder, binaries=chosen, settings=FAST)
-    environment = pytest.MonkeyPatch()
-    environment.setenv("SCHEMA_LOCAL_DIR", str(folder))
-    for name in ("MIGRATION_DATABASE_URL", "DATABASE_URL"):
-        environment.setenv(name, "")
-    try:
-        server.start()
-        server.prepare(project().local_owner, project().local_database)
-        yield server
-    finally:
-        server.remove()
-        environment.undo()
-        shutil.rmtree(folder, ignore_errors=True)
+    with enterable_folder() as folder, pytest.MonkeyPatch.context() as environment:
+        server = LocalServer(folder / "local", binaries=chosen, settings=FAST)
+        environment.setenv("SCHEMA_LOCAL_DIR", str(folder / "local"))
+        for name in ("MIGRATION_DATABASE_URL", "DATABASE_URL"):
+            environment.setenv(name, "")
+        try:
+            server.start()
+            server.prepare(project().local_owner, project().local_database)
+            yield server
+        finally:
+            server.remove()
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,8 @@ import pytest
 
 from scripts.address import Address
 from scripts.database import connect
+from scripts.runner import seal as sealing
+from scripts.runner.files import read_migrations
 from scripts.runner.ledger import read_applied
 from scripts.settings import ROOT
 from tests.support.commands import run, run_json
@@ -25,6 +27,7 @@ from tests.support.pgbouncer import pgbouncer
 
 A = ("create table a (id int primary key)", "-- data-loss: the rows of a\ndrop table a")
 B = ("create table b (id int primary key)", "drop table b")
+WAITING = "set local lock_timeout = '20s';\nselect pg_advisory_xact_lock(7)"
 SLOW = "create table slow (id int primary key);\nselect pg_sleep(60);\ncreate table late ()"
 
 TABLE = """
@@ -63,7 +66,7 @@ class Checkout:
             (self.migrations / f"{id_}.sql").write_text(forward)
             (self.migrations / f"{id_}.rollback.sql").write_text(rollback)
         if seal:
-            assert self.run("seal").returncode == 0
+            sealing.seal(read_migrations(self.migrations), self.migrations, self.applied())
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return run(*arguments, cwd=self.folder, **self.environment)
@@ -114,8 +117,10 @@ def wait_for(condition: Callable[[], Any], seconds: float = 20) -> Any:
 
 
 def sleeping(watcher: psycopg.Connection[Any]) -> Any:
+    """The process that runs the statement where `SLOW` or `WAITING` takes its time."""
     return watcher.execute(
-        "select pid from pg_stat_activity where query like 'select pg_sleep%' and state = 'active'"
+        "select pid from pg_stat_activity where state = 'active' and pid <> pg_backend_pid()"
+        " and query ~ '^select pg_(sleep|advisory_xact_lock)'"
     ).fetchone()
 
 
@@ -143,7 +148,8 @@ def test_plan_prints_the_exact_sql_in_order_and_changes_nothing(checkout: Checko
 
 @pytest.mark.row("R9", "R10")
 def test_migrate_tells_each_file_with_its_time(checkout: Checkout) -> None:
-    checkout.write({"0001.a-a": A, "0002.b-b": B})
+    checkout.write({"0001.a-a": A, "0002.b-b": B}, seal=False)
+    assert checkout.run("seal").stdout == "0001.a-a\n0002.b-b\n"
     done = checkout.run("migrate")
     lines = [line.split() for line in done.stdout.splitlines()]
     assert [(line[0], line[1], line[3]) for line in lines] == [
@@ -233,17 +239,23 @@ def test_an_error_is_shown_with_its_line(checkout: Checkout) -> None:
 def test_a_second_migrate_waits_for_the_first(
     checkout: Checkout, watcher: psycopg.Connection[Any]
 ) -> None:
-    checkout.write({"0001.a-a": SLOW.replace("60", "2")})
+    checkout.write({"0001.a-a": WAITING})
+    watcher.execute("select pg_advisory_lock(7)")
     with checkout.start("migrate") as first:
         wait_for(lambda: sleeping(watcher))
         impatient = checkout.run("migrate", "--lock-wait", "0")
-        second = checkout.run("migrate")
+        with checkout.start("migrate") as second:
+            assert second.stdout
+            told = second.stdout.readline()
+            watcher.execute("select pg_advisory_unlock(7)")
+            output, _ = second.communicate(timeout=20)
     assert impatient.returncode == 1
     assert "another run holds the migration lock: process" in impatient.stderr
     assert "schema-migrate" in impatient.stderr
     assert first.returncode == 0
     assert second.returncode == 0
-    assert second.stdout.splitlines()[-1] == "nothing to do: every migration is applied"
+    assert told.startswith("waiting for the migration lock: process ")
+    assert output == "nothing to do: every migration is applied\n"
     assert checkout.applied() == ["0001.a-a"]
 
 

@@ -58,9 +58,9 @@ Table(
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def shop(module_folder: Path) -> Iterator[Path]:
     """Another team's checkout, with a local server of its own, up."""
-    folder = tmp_path_factory.mktemp("shop")
+    folder = module_folder / "shop"
     shutil.copytree(ROOT / "scripts", folder / "scripts")
     for name, text in SHOP.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -149,8 +149,7 @@ def test_verify_finds_what_was_done_by_hand(shop: Path) -> None:
 
 @pytest.mark.row("R10", "R26")
 def test_down_keeps_the_data_and_reset_empties_it(shop: Path) -> None:
-    run("up", cwd=shop)
-    address = run("url", cwd=shop).stdout.splitlines()[-1]
+    address = run_json("up", cwd=shop)["addresses"]["owner"]
 
     def count() -> int:
         with psycopg.connect(address) as connection:

@@ -9,7 +9,6 @@ import stat
 import subprocess
 import sys
 import sysconfig
-import tempfile
 import time
 import timeit
 from collections.abc import Callable, Iterator
@@ -22,7 +21,7 @@ import psycopg
 import pytest
 
 from scripts.address import Address, parse_address
-from scripts.binaries import can_reach, copy_package, embedded_binaries, service_account
+from scripts.binaries import can_reach, embedded_binaries, service_account
 from scripts.errors import ToolError
 from scripts.scratch import scratch_database
 from scripts.server import OUTSIDE, LocalServer
@@ -39,20 +38,6 @@ print(server.start())
 """
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives processes other users")
-
-
-def enterable_folder() -> Iterator[Path]:
-    """A folder that every user can enter, unlike tmp_path; in memory, for initdb writes a lot."""
-    memory = Path("/dev/shm")  # noqa: S108
-    has_room = memory.is_dir() and shutil.disk_usage(memory).free > 2**30
-    folder = Path(tempfile.mkdtemp(prefix="schema-test-", dir=memory if has_room else None))
-    folder.chmod(0o755)
-    yield folder
-    shutil.rmtree(folder)
-
-
-folder = pytest.fixture(enterable_folder)
-module_folder = pytest.fixture(enterable_folder, scope="module")
 
 
 @pytest.fixture
@@ -269,8 +254,10 @@ def test_as_root_in_a_private_folder_it_lives_outside(
     tmp_path: Path, make: Callable[..., LocalServer]
 ) -> None:
     tmp_path.chmod(0o700)
-    copy_package(embedded_binaries(), tmp_path)
-    private = tmp_path / embedded_binaries().relative_to(embedded_binaries().parents[2])
+    package = embedded_binaries().parents[1]
+    for part in (package, package.with_name(f"{package.name}.libs")):
+        (tmp_path / part.name).symlink_to(part)
+    private = tmp_path / embedded_binaries().relative_to(package.parent)
     server = make(tmp_path / "local", binaries=private)
     server.start()
     home, process, port = server.home, server_process(server), server.superuser.port

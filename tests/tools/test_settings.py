@@ -13,7 +13,7 @@ from scripts.database import connect
 from scripts.errors import ToolError
 from scripts.server import LocalServer
 from scripts.settings import project
-from tests.support.commands import run
+from tests.support.commands import run, run_here
 
 SECRET = "hunter2secret"  # pragma: allowlist secret
 
@@ -72,7 +72,7 @@ def test_a_dead_port_is_told(server: LocalServer) -> None:
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
         url = f"postgresql://todo:{SECRET}@127.0.0.1:{port}/todo"
-        done = run("status", MIGRATION_DATABASE_URL=url)
+        done = run_here("status", MIGRATION_DATABASE_URL=url)
     assert done.returncode == 1
     assert done.stderr.startswith(
         f"error: no connection to postgresql://todo@127.0.0.1:{port}/todo "
@@ -95,7 +95,9 @@ def test_where_libpq_really_connects_decides_about_tls(url: str) -> None:
 def test_the_environments_host_does_not_count(server: LocalServer) -> None:
     """PGHOST would send the password elsewhere than the address says."""
     port = server.address("x", "x").port
-    done = run("status", MIGRATION_DATABASE_URL=f"postgresql://u@:{port}/d", PGHOST="203.0.113.1")
+    done = run_here(
+        "status", MIGRATION_DATABASE_URL=f"postgresql://u@:{port}/d", PGHOST="203.0.113.1"
+    )
     assert "u@localhost" in done.stderr
 
 
@@ -106,7 +108,7 @@ def test_addresses_that_lead_elsewhere_are_refused(option: str) -> None:
 
 def test_the_usual_parameters_are_taken(migrated: Address) -> None:
     url = f"{migrated.url}?application_name=x&connect_timeout=3"
-    assert run("status", MIGRATION_DATABASE_URL=url).returncode == 0
+    assert run_here("status", MIGRATION_DATABASE_URL=url).returncode == 0
 
 
 @pytest.mark.parametrize("text", ['MIGRATION_DATABASE_URL="postgresql://u@h/d', "\xff"])
@@ -142,14 +144,16 @@ def test_a_refused_connection_says_what_to_check(server: LocalServer, case: str)
 
 
 def test_a_missing_setting_is_told(tmp_path: Path) -> None:
-    done = run("status", SCHEMA_LOCAL_DIR=str(tmp_path), MIGRATION_DATABASE_URL="", DATABASE_URL="")
+    done = run_here(
+        "status", SCHEMA_LOCAL_DIR=str(tmp_path), MIGRATION_DATABASE_URL="", DATABASE_URL=""
+    )
     assert done.returncode == 2
     assert "MIGRATION_DATABASE_URL is not set" in done.stderr
 
 
 def test_a_pooled_address_alone_is_refused() -> None:
     url = f"postgresql://todo_app:{SECRET}@ep-x-pooler.eu-central-1.aws.neon.tech/todo"
-    done = run("status", MIGRATION_DATABASE_URL="", DATABASE_URL=url)
+    done = run_here("status", MIGRATION_DATABASE_URL="", DATABASE_URL=url)
     assert done.returncode == 2
     assert "pooled" in done.stderr
     assert SECRET not in done.stderr
@@ -179,18 +183,21 @@ def test_a_key_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 @pytest.mark.parametrize(
     "arguments",
-    [["nonsense"], ["migrate", "--nonsense"], ["rollback", "--to", "1", "--steps", "1"]],
+    [["nonsense"], ["migrate", "--nonsense"], ["rollback", "--to", "0001", "--steps", "1"]],
 )
 def test_wrong_use_has_its_own_exit_status(server: LocalServer, arguments: list[str]) -> None:
-    done = run(*arguments)
+    done = run_here(*arguments)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
 
 
 def test_reset_and_seed_are_refused_elsewhere(server: LocalServer) -> None:
     elsewhere = f"postgresql://todo:{SECRET}@db.example.com/todo"
-    for command in (["reset"], ["seed", "--users", "1", "--tasks", "1"]):
-        done = run(*command, MIGRATION_DATABASE_URL=elsewhere)
+    for command, words in {
+        "reset": "db.example.com:5432/todo: reset is for the local server only",
+        "seed --users 1 --tasks 1": "db.example.com:5432/todo (MIGRATION_DATABASE_URL) is not on",
+    }.items():
+        done = run_here(*command.split(), MIGRATION_DATABASE_URL=elsewhere)
         assert done.returncode == 1
-        assert "db.example.com" in done.stderr
+        assert words in done.stderr
         assert SECRET not in done.stderr

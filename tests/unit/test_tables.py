@@ -21,6 +21,7 @@ from todo_schema.tables import (
 
 pytestmark = pytest.mark.row("R13")
 
+
 def test_a_task_is_made_with_its_defaults_and_the_databases_are_none() -> None:
     task, other = (Task(user_id="alice", title="Buy milk") for _ in range(2))
     assert (task.status, task.priority, task.tags) == ("pending", "medium", [])
