@@ -42,7 +42,7 @@ _CONNECT_TIMEOUT = 10
 """Seconds for one attempt to connect."""
 
 _HOPELESS = re.compile(
-    r"password|pg_hba\.conf|does not exist|not permitted|certificate|SSL|GSS|channel binding"
+    r"password|pg_hba\.conf|does not exist|not permitted|certificate|SSL|sslmode|channel binding"
 )
 """What the server says where trying again does not help."""
 
@@ -150,6 +150,7 @@ def listen(engine: Engine, options: EngineOptions) -> None:
                 return dialect.connect(*args, **parameters)
             except psycopg.OperationalError as error:
                 if _HOPELESS.search(str(error)):
+                    logger.error("the database refuses the address or the role of DATABASE_URL")
                     raise ConfigurationError(
                         "The database refuses the address or the role of DATABASE_URL."
                     ) from error

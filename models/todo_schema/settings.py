@@ -15,6 +15,8 @@ from todo_schema.errors import ConfigurationError
 
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 
+_TLS_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+
 
 @dataclass(frozen=True)
 class Address:
@@ -72,8 +74,10 @@ def address(url: str | None = None) -> Address:
     except (ProgrammingError, ValueError):
         raise malformed from None
     host = str(parameters.get("hostaddr") or parameters["host"])
-    # An unescaped @ or / in a password ends up in the host or the database's name.
-    if "@" in f"{host}{parameters.get('dbname')}" or "," in host or not 0 < port < 65536:
+    # An unescaped @ or / in a password ends up in the host or the database's name. A service or a
+    # list of hosts would connect elsewhere than `host` says.
+    odd = "@" in f"{host}{parameters.get('dbname')}" or "," in host or "service" in parameters
+    if odd or not 0 < port < 65536 or parameters.get("sslmode", "prefer") not in _TLS_MODES:
         raise malformed
     if host in _LOCAL or host.startswith("/"):
         return Address(parameters)
