@@ -9,7 +9,7 @@ from typing import TypeVar, Unpack
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from todo_schema.engine import SECRET, EngineOptions, arguments, as_user, listen, run
+from todo_schema.engine import SECRET, EngineOptions, arguments, listen, run, tenant_options
 from todo_schema.errors import translated
 from todo_schema.operation import Async, Query
 from todo_schema.schemas import UserRead
@@ -134,8 +134,10 @@ async def user_session(
     UnavailableError : no connection, or all are in use
     TodoError : one of its subclasses, for what the database refuses inside the block
     """
+    options = tenant_options(engine, user_id, required=require_user)
     with translated():
-        async with as_user(engine, user_id, required=require_user).connect() as connection:
+        async with engine.connect() as connection:
+            await connection.execution_options(**options)
             session = UserSession(connection, user_id)
             try:
                 if require_user:

@@ -16,7 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from itertools import combinations, product
 from typing import Any, get_args
 
-from todo_schema.engine import as_user, create_engine, run
+from todo_schema.engine import create_engine, run, tenant_options
 from todo_schema.errors import TodoError, UnknownUserError
 from todo_schema.operation import Query
 from todo_schema.schemas import TaskSort
@@ -219,7 +219,9 @@ def _run(known: Sequence[Statement], user_id: str) -> Iterator[tuple[Statement, 
     """Execute each statement in a transaction that is rolled back; yield what went wrong."""
     engine = create_engine()
     try:
-        with as_user(engine, user_id, required=False).connect() as connection:
+        options = tenant_options(engine, user_id, required=False)
+        with engine.connect() as connection:
+            connection.execution_options(**options)
             for each in known:
                 values = {"user_id": user_id, **each.parameters}
                 error = None

@@ -106,6 +106,7 @@ def arguments(url: str | None, options: EngineOptions) -> dict[str, Any]:
             "tcp_user_timeout": 60_000,
             "application_name": "todo_schema",
             **where.parameters,
+            "client_encoding": "utf8",
             "autocommit": True,
             "prepare_threshold": 5 if prepared else None,
         },
@@ -180,12 +181,12 @@ def listen(engine: Engine, options: EngineOptions) -> None:
         return _begin(connection)
 
 
-def as_user(engine: Any, user_id: str, *, required: bool) -> Any:
-    """Return the same engine, sync or async, for transactions of one user.
+def tenant_options(engine: Any, user_id: str, *, required: bool) -> dict[str, Any]:
+    """Return a connection's execution options for transactions of one user.
 
     Parameters
     ----------
-    engine : of `create_engine`
+    engine : of `create_engine`, sync or async
     user_id : 1 to 255 characters
     required : whether the user has to exist
 
@@ -202,7 +203,7 @@ def as_user(engine: Any, user_id: str, *, required: bool) -> Any:
         raise InvalidError("user_id", "characters")
     if SECRET not in engine.get_execution_options():
         raise ConfigurationError("The engine was not made by create_engine() of todo_schema.")
-    return engine.execution_options(**{TENANT: Tenant(user_id, required)})
+    return {TENANT: Tenant(user_id, required)}
 
 
 def run(connection: Connection, query: Query[T]) -> T:
@@ -217,23 +218,20 @@ def run(connection: Connection, query: Query[T]) -> T:
 def _begin(connection: Connection) -> None:
     """Begin the transaction, with its user if it has one, in one message."""
     options = connection.get_execution_options()
-    raw = connection.connection.driver_connection
-    assert raw is not None
-    level = options.get("isolation_level")
-    parts: list[sql.Composable] = (
-        [sql.SQL("begin")] if raw.autocommit and level != "AUTOCOMMIT" else []
-    )
+    raw: Any = connection.connection.driver_connection
+    ours = raw.autocommit and options.get("isolation_level") != "AUTOCOMMIT"
+    parts = ["begin"] if ours else []
     tenant: Tenant | None = options.get(TENANT)
     if tenant is None:
         if parts:
             _send(connection, parts)
         return
-    user = sql.Literal(tenant.user_id)
-    parts.append(sql.SQL("select set_tenant({})").format(user))
+    user = sql.quote(tenant.user_id, raw)
+    parts.append(f"select set_tenant({user})")
     if unknown := "todo_schema_bound" not in connection.info:
         parts.append(_IS_BOUND)
     if tenant.required:
-        parts.append(sql.SQL('select from "user" where id = {}').format(user))
+        parts.append(f'select from "user" where id = {user}')
     results = _send(connection, parts)
     if tenant.required and results.pop().ntuples != 1:
         raise UnknownUserError
@@ -246,25 +244,20 @@ def _begin(connection: Connection) -> None:
         connection.info["todo_schema_bound"] = True
 
 
-_IS_BOUND = sql.SQL(
-    "select bool_and(row_security_active(name::regclass)) from unnest({}::text[]) as name"
-).format(
-    [
-        f'"{table.name}"'
-        for table in metadata.tables.values()
-        if "user_id" in table.columns or table.name == "user"
-    ]
+_IS_BOUND = "select " + " and ".join(
+    f"row_security_active('\"{table.name}\"')"
+    for table in metadata.tables.values()
+    if "user_id" in table.columns or table.name == "user"
 )
 
 
-def _send(connection: Connection, parts: Sequence[sql.Composable]) -> list[Any]:
+def _send(connection: Connection, statements: Sequence[str]) -> list[Any]:
     """Send statements in one message, and return a libpq result for each."""
-    message = sql.SQL("; ").join(parts)
-    adapted = connection.connection.dbapi_connection
+    message = "; ".join(statements).encode()
+    adapted: Any = connection.connection.dbapi_connection
     if isinstance(adapted, AdaptedConnection):
-        cursor = adapted.run_async(lambda raw: raw.execute(message))
+        cursor: Any = adapted.run_async(lambda raw: raw.execute(message))
     else:
-        assert adapted is not None
         cursor = adapted.execute(message)
     results = [cursor.pgresult]
     while cursor.nextset():

@@ -12,7 +12,7 @@ from sqlalchemy.orm import ORMExecuteState, with_loader_criteria
 from sqlalchemy.orm import Session as AnySession
 from sqlmodel import Session
 
-from todo_schema.engine import SECRET, as_user, run
+from todo_schema.engine import SECRET, run, tenant_options
 from todo_schema.errors import FAILED, ConflictError, translated
 from todo_schema.operation import Query, Sync
 from todo_schema.schemas import UserRead
@@ -118,10 +118,9 @@ def user_session(
     UnavailableError : no connection, or all are in use
     TodoError : one of its subclasses, for what the database refuses inside the block
     """
-    with (
-        translated(),
-        as_user(engine, user_id, required=require_user).connect() as connection,
-    ):
+    options = tenant_options(engine, user_id, required=require_user)
+    with translated(), engine.connect() as connection:
+        connection.execution_options(**options)
         session = UserSession(connection, user_id)
         try:
             if require_user:

@@ -1,4 +1,4 @@
-"""Commands about demo data and measuring: seed, bench schema."""
+"""Commands about demo data and measuring: seed, bench schema, bench package."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from rich.progress import (
 from scripts.database import connect
 from scripts.errors import refuse
 from scripts.output import JsonOption, Output, command
-from scripts.server import LocalServer, bench_server
+from scripts.server import LocalServer, bench_server, local_server
 from scripts.target import owner_address
 from scripts.workload.bench import Result, measure
 from scripts.workload.designs import Design, own_design, read_design
@@ -34,6 +34,9 @@ from scripts.workload.seed import seed as load
 app = typer.Typer()
 bench = typer.Typer(no_args_is_help=True, help="Measure: figures, beside their budgets.")
 app.add_typer(bench, name="bench")
+
+SECONDS = 5.0
+"""That `bench package` takes by default, beside what making its data takes."""
 
 
 @contextmanager
@@ -138,6 +141,31 @@ def schema(
             out.say(f"\n{report}: schema.md, schema.json, schema.svg")
         out.say(f"\nthe data stays in {server.home}; python -m scripts clean removes it")
         out.finish(findings, results=document)
+
+
+@bench.command()
+def package(
+    seconds: Annotated[
+        float | None, typer.Option(min=0.1, max=3_600, help="For how long; 5 by default.")
+    ] = None,
+    rounds: Annotated[
+        int | None, typer.Option(min=1, max=100_000, help="How many turns each way has, instead.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Compare reads by the package with reads by hand, by SQLModel and by the driver."""
+    # Loads the package, which takes a second and which another team's checkout does not have.
+    from scripts.workload.package import below_goal, measure, table  # noqa: PLC0415
+
+    with command("bench package", json=json) as out:
+        if seconds and rounds:
+            raise refuse("usage", "--seconds or --rounds, not both", status=2)
+        figures, done = measure(local_server(), seconds=seconds or SECONDS, rounds=rounds)
+        out.table(*table(figures))
+        out.say(f"\nthe fastest of {done:,}; a ratio is the other way's time over the package's")
+        out.finish(
+            list(below_goal(figures)), rounds=done, results=[asdict(each) for each in figures]
+        )
 
 
 def run(
