@@ -36,6 +36,7 @@ from todo_schema.tables import metadata
 T = TypeVar("T")
 
 TENANT = "todo_schema_tenant"
+CONNECTIONS = "todo_schema_connections"
 SECRET = "todo_schema_secret"  # noqa: S105 - the name of an option
 
 _CONNECT_TIMEOUT = 10
@@ -95,6 +96,7 @@ def arguments(url: str | None, options: EngineOptions) -> dict[str, Any]:
     if prepared is None:
         prepared = not where.is_pooled
     echo = options.get("echo", False)
+    pool_size, max_overflow = options.get("pool_size", 5), options.get("max_overflow", 10)
     return {
         "url": "postgresql+psycopg://",
         "connect_args": {
@@ -110,13 +112,13 @@ def arguments(url: str | None, options: EngineOptions) -> dict[str, Any]:
             "autocommit": True,
             "prepare_threshold": 5 if prepared else None,
         },
-        "pool_size": options.get("pool_size", 5),
-        "max_overflow": options.get("max_overflow", 10),
+        "pool_size": pool_size,
+        "max_overflow": max_overflow,
         "pool_timeout": options.get("pool_timeout", 10.0),
         "pool_recycle": options.get("pool_recycle", 240),
         "echo": echo,
         "hide_parameters": not echo,
-        "execution_options": {SECRET: where.secret},
+        "execution_options": {SECRET: where.secret, CONNECTIONS: pool_size + max_overflow},
     }
 
 
@@ -140,7 +142,7 @@ def create_engine(url: str | None = None, **options: Unpack[EngineOptions]) -> E
 def listen(engine: Engine, options: EngineOptions) -> None:
     """Make an engine connect with patience, and begin its transactions with their user."""
     retry = options.get("connect_retry", 15.0)
-    stale = options.get("pool_size", 5) + options.get("max_overflow", 10)
+    stale: int = engine.get_execution_options()[CONNECTIONS]
 
     @event.listens_for(engine, "do_connect")
     def connect(dialect: Any, record: Any, args: Sequence[Any], parameters: dict[str, Any]) -> Any:
@@ -193,14 +195,15 @@ def tenant_options(engine: Any, user_id: str, *, required: bool) -> dict[str, An
     Raises
     ------
     InvalidError : that is no id
+    UnknownUserError : that is no id, and the user has to exist
     ConfigurationError : the engine was made otherwise
     """
     if not isinstance(user_id, str):
         raise InvalidError("user_id", "type")
-    if not 1 <= len(user_id) <= 255:
-        raise InvalidError("user_id", "length")
-    if not storable(user_id):
-        raise InvalidError("user_id", "characters")
+    if not (1 <= len(user_id) <= 255 and storable(user_id)):
+        if required:
+            raise UnknownUserError
+        raise InvalidError("user_id", "length" if storable(user_id) else "characters")
     if SECRET not in engine.get_execution_options():
         raise ConfigurationError("The engine was not made by create_engine() of todo_schema.")
     return {TENANT: Tenant(user_id, required)}

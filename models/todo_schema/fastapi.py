@@ -11,6 +11,7 @@ from sqlalchemy import Engine
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from todo_schema import aio, session
+from todo_schema.engine import CONNECTIONS
 from todo_schema.errors import (
     ConflictError,
     InvalidError,
@@ -56,7 +57,9 @@ def session_dependency(engine: Engine, current_user: Callable[..., Any]) -> Any:
         with session.user_session(engine, user_id, require_user=True) as opened:
             yield opened
 
-    return Depends(dependency, scope="function")
+    # Who waits for a connection blocks a thread, and who has one needs a thread to go on.
+    most = engine.get_execution_options().get(CONNECTIONS)
+    return Depends(dependency, scope="function", max_concurrency=most)
 
 
 def async_session_dependency(engine: AsyncEngine, current_user: Callable[..., Any]) -> Any:

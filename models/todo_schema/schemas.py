@@ -98,6 +98,11 @@ def violations(errors: Iterable[Any]) -> Iterator[tuple[list[str | int], str, st
         "literal_error": "choice",
         "string_unicode": "characters",
         "extra_forbidden": "unknown",
+        # Of an application's own models.
+        **dict.fromkeys(["string_too_short", "string_too_long"], "length"),
+        **dict.fromkeys(["too_short", "too_long"], "count"),
+        **dict.fromkeys(["greater_than", "greater_than_equal"], "range"),
+        **dict.fromkeys(["less_than", "less_than_equal"], "range"),
     }
     for each in errors:
         kind = each["type"]

@@ -1,0 +1,54 @@
+"""The example application for long: fifty users at once, who do everything."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from concurrent.futures import ProcessPoolExecutor
+
+import pytest
+
+from scripts.address import Address
+from scripts.server import LocalServer
+from tests.support.example_app import (
+    CREATE_APP,
+    Watch,
+    add_users,
+    check_afterwards,
+    key_server,
+    serving,
+    visits,
+)
+
+pytestmark = [pytest.mark.soak, pytest.mark.row("R16", "R30", "R32")]
+
+REQUESTS = int(os.environ.get("SOAK", "20")) * 500
+POOL = {"pool_size": 15, "max_overflow": 0}  # as the application's README.md advises
+
+
+@pytest.mark.parametrize("kind", CREATE_APP)
+def test_fifty_users_at_once(server: LocalServer, module_database: Address, kind: str) -> None:
+    server.allow_logins()
+    users = [f"{kind}-{number}" for number in range(50)]
+    add_users(module_database, users)
+    with (
+        key_server() as keys,
+        serving(kind, module_database, keys.url, **POOL) as running,
+        # In a process of their own: two that share an interpreter would wait for each other.
+        ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as other,
+    ):
+        watch = Watch(running)
+        started = time.monotonic()
+        with watch.watching():
+            tokens = {user: keys.token(user) for user in users}
+            done = other.submit(visits, running.url, tokens, REQUESTS // len(users)).result()
+        seconds = time.monotonic() - started
+        print(
+            f"{kind}: {done.sent} requests in {seconds:.1f} s, at most {watch.backends} "
+            f"connections, {watch.checked_out} in use"
+        )
+        assert done.sent >= REQUESTS
+        assert watch.backends <= 15
+        assert watch.checked_out <= 15
+        check_afterwards(running, done)
