@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -17,12 +18,12 @@ from itertools import combinations, product
 from typing import Any, get_args
 
 from todo_schema.engine import create_engine, run, tenant_options
-from todo_schema.errors import TodoError, UnknownUserError
+from todo_schema.errors import TodoError, UnknownUserError, translated
 from todo_schema.operation import Query
 from todo_schema.schemas import TaskSort
 from todo_schema.statements import conversations, tasks
 from todo_schema.statements.task_lists import CONDITIONS, Shape, Start
-from todo_schema.version import SCHEMA_VERSION
+from todo_schema.version import SCHEMA_VERSION, version_query
 
 VERSION = 1
 """Of the JSON; another number means that a reader has to change."""
@@ -220,8 +221,11 @@ def _run(known: Sequence[Statement], user_id: str) -> Iterator[tuple[Statement, 
     engine = create_engine()
     try:
         options = tenant_options(engine, user_id, required=False)
-        with engine.connect() as connection:
+        with translated(), engine.connect() as connection:
             connection.execution_options(**options)
+            # What is wrong with the whole is told once.
+            run(connection, version_query(exact=False))
+            connection.rollback()
             for each in known:
                 values = {"user_id": user_id, **each.parameters}
                 error = None
@@ -238,4 +242,10 @@ def _run(known: Sequence[Statement], user_id: str) -> Iterator[tuple[Statement, 
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        status = main()
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1
+    sys.exit(status)

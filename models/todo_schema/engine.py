@@ -172,11 +172,13 @@ def listen(engine: Engine, options: EngineOptions) -> None:
         # A connection that died in the pool is noticed here, where nothing was done yet: it is
         # replaced, and so may be all the others.
         for _ in range(stale):
-            raw = connection.connection.driver_connection
+            raw: Any = connection.connection.dbapi_connection
             try:
                 return _begin(connection)
-            except psycopg.OperationalError as error:
-                if raw is None or not raw.closed:
+            except Exception as error:
+                if not raw.closed:
+                    # SQLAlchemy does not know of the transaction yet, and would not end it.
+                    raw.rollback()
                     raise
                 logger.info("a connection of the pool was closed by the server; taking another")
                 connection.invalidate(error)

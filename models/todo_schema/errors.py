@@ -17,9 +17,9 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from todo_schema.tables import metadata
 
-logger = logging.getLogger("todo_schema")
+logger: logging.Logger = logging.getLogger("todo_schema")
 
-FAILED = "The transaction failed before; roll it back."
+FAILED: str = "The transaction failed before; roll it back."
 
 
 class TodoError(Exception):
@@ -107,7 +107,7 @@ class CursorError(InvalidError):
 
 
 #: What a value that breaks a rule is told, after the field's name.
-RULES = {
+RULES: dict[str, str] = {
     "required": "must not be null",
     "type": "has the wrong type",
     "length": "is too short or too long",

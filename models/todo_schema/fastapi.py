@@ -4,9 +4,6 @@
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from sqlalchemy import Engine
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -23,6 +20,13 @@ from todo_schema.errors import (
     logger,
 )
 from todo_schema.schemas import violations
+
+try:
+    from fastapi import Depends, FastAPI, Request
+    from fastapi.exceptions import RequestValidationError
+    from fastapi.responses import JSONResponse
+except ImportError as error:
+    raise ImportError("todo_schema.fastapi needs: pip install 'todo-schema[fastapi]'") from error
 
 __all__ = ["add_error_handlers", "async_session_dependency", "session_dependency"]
 
@@ -63,7 +67,17 @@ def session_dependency(engine: Engine, current_user: Callable[..., Any]) -> Any:
 
 
 def async_session_dependency(engine: AsyncEngine, current_user: Callable[..., Any]) -> Any:
-    """Return what stands beside `aio.UserSession` in `Annotated`, as `session_dependency` does."""
+    """Return what stands beside `aio.UserSession` in `Annotated`, as `session_dependency` does.
+
+    Parameters
+    ----------
+    engine : of `aio.create_engine`
+    current_user : a dependency that returns the id of the request's user
+
+    Returns
+    -------
+    `Depends(…)`
+    """
 
     async def dependency(
         user_id: Annotated[str, Depends(current_user)],

@@ -2,7 +2,8 @@
 
 Write `pytest_plugins = ["todo_schema.testing"]` into the top conftest.py. The server is that of
 pytest-postgresql's fixture `postgresql_proc`, or of the one that the option `todo_schema_server` of
-pytest's configuration names.
+pytest's configuration names. Its user has to be a superuser, as pytest-postgresql's own is, or to have
+CREATEDB, CREATEROLE and BYPASSRLS.
 """
 
 from __future__ import annotations
@@ -17,12 +18,16 @@ from typing import Any
 from urllib.parse import quote
 
 import psycopg
-import pytest
 from psycopg import sql
 from sqlalchemy import Engine
 
 from todo_schema.engine import create_engine
 from todo_schema.version import SCHEMA_VERSION
+
+try:
+    import pytest
+except ImportError as error:
+    raise ImportError("todo_schema.testing needs: pip install 'todo-schema[testing]'") from error
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,12 @@ class TodoDatabase:
         return create_engine(self.url)
 
     def add_user(self, user_id: str) -> None:
-        """Store an account, as Better Auth would."""
+        """Store an account, as Better Auth would.
+
+        Parameters
+        ----------
+        user_id : 1 to 255 characters; its e-mail address is made of it
+        """
         with psycopg.connect(self.owner_url) as connection:
             connection.execute(
                 'insert into "user" (id, name, email) values (%s, %s, lower(%s))',
@@ -88,7 +98,20 @@ def _todo_server(request: pytest.FixtureRequest) -> Iterator[_Server]:
         name,
     )
     with _maintenance(made) as connection:
-        connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
+        (powerful,) = connection.execute(
+            "select rolsuper or (rolcreatedb and rolcreaterole and rolbypassrls)"
+            " from pg_roles where rolname = current_user"
+        ).fetchone() or (False,)
+        if not powerful:
+            pytest.fail(
+                f"todo_schema.testing: {server.user} has to be a superuser, or to have CREATEDB, "
+                "CREATEROLE and BYPASSRLS",
+                pytrace=False,
+            )
+        # Not of template1, which may hold anything and be in use.
+        connection.execute(
+            sql.SQL("create database {} template template0").format(sql.Identifier(name))
+        )
         try:
             with psycopg.connect(made.url(name, made.owner), autocommit=True) as template:
                 _load(template)

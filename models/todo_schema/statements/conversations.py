@@ -103,6 +103,10 @@ class Conversations(Namespace[Mode]):
     def create(self, conversation: ConversationCreate) -> Query[ConversationRead]:
         """Store a new conversation.
 
+        Parameters
+        ----------
+        conversation : its values
+
         Raises
         ------
         UnknownUserError : the session's user does not exist
@@ -114,9 +118,14 @@ class Conversations(Namespace[Mode]):
     def get(self, conversation_id: int) -> Query[ConversationRead]:
         """Return one conversation.
 
+        Parameters
+        ----------
+        conversation_id : which conversation
+
         Raises
         ------
         NotFoundError : the user has no conversation with this id
+        InvalidError : the id is no integer
         """
         return self._one("conversations.get", GET, conversation_id)
 
@@ -124,9 +133,15 @@ class Conversations(Namespace[Mode]):
     def update(self, conversation_id: int, changes: ConversationUpdate) -> Query[ConversationRead]:
         """Change the fields that are given; with none, return the conversation as it is.
 
+        Parameters
+        ----------
+        conversation_id : which conversation
+        changes : new values; None takes the title away
+
         Raises
         ------
         NotFoundError : the user has no conversation with this id
+        InvalidError : the id is no integer
         """
         if not changes.given():
             return self._one("conversations.get", GET, conversation_id)
@@ -136,9 +151,14 @@ class Conversations(Namespace[Mode]):
     def delete(self, conversation_id: int) -> Query[None]:
         """Delete a conversation with its messages.
 
+        Parameters
+        ----------
+        conversation_id : which conversation
+
         Raises
         ------
         NotFoundError : the user has no conversation with this id
+        InvalidError : the id is no integer
         """
         return deletion(self, "conversation", DELETE, conversation_id)
 
@@ -185,9 +205,15 @@ class Messages(Namespace[Mode]):
     def create(self, conversation_id: int, message: MessageCreate) -> Query[MessageRead]:
         """Store a new message, and move its conversation to the front.
 
+        Parameters
+        ----------
+        conversation_id : which conversation
+        message : what is said, and by whom
+
         Raises
         ------
         NotFoundError : the user has no conversation with this id
+        InvalidError : the id is no integer
         """
         id_ = checked_id("conversation", conversation_id)
         values = {"user_id": self.user_id, "conversation_id": id_, **message.model_dump()}
@@ -198,9 +224,14 @@ class Messages(Namespace[Mode]):
     def get(self, message_id: int) -> Query[MessageRead]:
         """Return one message.
 
+        Parameters
+        ----------
+        message_id : which message
+
         Raises
         ------
         NotFoundError : the user has no message with this id
+        InvalidError : the id is no integer
         """
         id_ = checked_id("message", message_id)
         values = {"user_id": self.user_id, "id": id_}
@@ -210,9 +241,14 @@ class Messages(Namespace[Mode]):
     def delete(self, message_id: int) -> Query[None]:
         """Delete a message.
 
+        Parameters
+        ----------
+        message_id : which message
+
         Raises
         ------
         NotFoundError : the user has no message with this id
+        InvalidError : the id is no integer
         """
         return deletion(self, "message", DELETE_MESSAGE, message_id)
 

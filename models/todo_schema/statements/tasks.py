@@ -171,9 +171,14 @@ class Tasks(Namespace[Mode]):
     def get(self, task_id: int) -> Query[TaskRead]:
         """Return one task.
 
+        Parameters
+        ----------
+        task_id : which task
+
         Raises
         ------
         NotFoundError : the user has no task with this id
+        InvalidError : the id is no integer
         """
         return self._one("tasks.get", GET, task_id)
 
@@ -198,9 +203,14 @@ class Tasks(Namespace[Mode]):
     def toggle(self, task_id: int) -> Query[TaskRead]:
         """Complete a task, or make a completed one pending.
 
+        Parameters
+        ----------
+        task_id : which task
+
         Raises
         ------
         NotFoundError : the user has no task with this id
+        InvalidError : the id is no integer
         """
         return self._one("tasks.toggle", TOGGLE, task_id)
 
@@ -208,9 +218,14 @@ class Tasks(Namespace[Mode]):
     def delete(self, task_id: int) -> Query[None]:
         """Delete a task.
 
+        Parameters
+        ----------
+        task_id : which task
+
         Raises
         ------
         NotFoundError : the user has no task with this id
+        InvalidError : the id is no integer
         """
         return deletion(self, "task", DELETE, task_id)
 
