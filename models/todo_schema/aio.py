@@ -9,7 +9,7 @@ from typing import TypeVar, Unpack
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from todo_schema.engine import SECRET, EngineOptions, arguments, listen, run, tenant_options
+from todo_schema.engine import CURSOR_KEY, EngineOptions, arguments, listen, run, tenant_options
 from todo_schema.errors import translated
 from todo_schema.operation import Async, Query
 from todo_schema.schemas import UserRead
@@ -57,7 +57,7 @@ class UserSession:
         self._connection = connection
         self._orm: AsyncSession | None = None
         self.user_id = user_id
-        secret: bytes = connection.sync_connection.get_execution_options()[SECRET]  # type: ignore[union-attr]
+        secret: bytes = connection.sync_connection.get_execution_options()[CURSOR_KEY]  # type: ignore[union-attr]
         namespace = (user_id, secret, self._run)
         self.tasks: Tasks[Async] = Tasks(*namespace)
         self.conversations: Conversations[Async] = Conversations(*namespace)

