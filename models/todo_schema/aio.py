@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TypeVar, Unpack
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.util import greenlet_spawn
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from todo_schema.engine import CURSOR_KEY, EngineOptions, arguments, listen, run, tenant_options
+from todo_schema.engine import (
+    CURSOR_KEY,
+    EngineOptions,
+    arguments,
+    begin,
+    listen,
+    run,
+    tenant_options,
+)
 from todo_schema.errors import translated
 from todo_schema.operation import Async, Query
 from todo_schema.schemas import UserRead
-from todo_schema.session import ORM_OPTIONS, commit, not_failed, restrict
+from todo_schema.session import ORM_OPTIONS, JoinedSession, pending, restrict, still_open
 from todo_schema.statements.conversations import Conversations, Messages, Users
 from todo_schema.statements.tasks import Tasks
 from todo_schema.version import version_query
@@ -57,7 +66,9 @@ class UserSession:
         self._connection = connection
         self._orm: AsyncSession | None = None
         self.user_id = user_id
-        secret: bytes = connection.sync_connection.get_execution_options()[CURSOR_KEY]  # type: ignore[union-attr]
+        assert connection.sync_connection is not None
+        self._sync = connection.sync_connection
+        secret: bytes = self._sync.get_execution_options()[CURSOR_KEY]
         namespace = (user_id, secret, self._run)
         self.tasks: Tasks[Async] = Tasks(*namespace)
         self.conversations: Conversations[Async] = Conversations(*namespace)
@@ -80,8 +91,11 @@ class UserSession:
         Statements get the user's condition added. End the transaction by this session's own
         `commit` and `rollback`.
         """
+        still_open(self._sync)
         if self._orm is None:
-            self._orm = AsyncSession(self._connection, **ORM_OPTIONS)
+            self._orm = AsyncSession(
+                self._connection, sync_session_class=JoinedSession, **ORM_OPTIONS
+            )
             restrict(self._orm.sync_session, self.user_id)
         return self._orm
 
@@ -93,21 +107,29 @@ class UserSession:
         ConflictError : a statement failed before, and the transaction with it
         UnavailableError : the server went away; whether it was stored is not known
         """
+        still_open(self._sync)
         with translated():
-            if self._orm is not None:
-                await self._orm.commit()
-            await self._connection.run_sync(commit)
+            if self._joined is not None:
+                await greenlet_spawn(self._joined.leave, keep=True)
+            await self._connection.commit()
 
     async def rollback(self) -> None:
         """Undo what was done; the next statement begins a new transaction."""
+        still_open(self._sync)
         with translated():
-            if self._orm is not None:
-                await self._orm.rollback()
+            if self._joined is not None:
+                await greenlet_spawn(self._joined.leave, keep=False)
             await self._connection.rollback()
 
+    @property
+    def _joined(self) -> JoinedSession | None:
+        sync = self._orm and self._orm.sync_session
+        return sync if isinstance(sync, JoinedSession) else None
+
     async def _run(self, query: Query[T]) -> T:
-        if self._orm is not None:
-            not_failed(self._orm.sync_session)
+        still_open(self._sync)
+        if self._joined is not None:
+            self._joined.still_good()
         return await self._connection.run_sync(run, query)
 
     async def _close(self) -> None:
@@ -135,17 +157,17 @@ async def user_session(
     TodoError : one of its subclasses, for what the database refuses inside the block
     """
     options = tenant_options(engine, user_id, required=require_user)
-    with translated():
-        async with engine.connect() as connection:
-            await connection.execution_options(**options)
-            session = UserSession(connection, user_id)
-            try:
-                if require_user:
-                    await connection.begin()
+    async with connected(engine) as connection:
+        await connection.execution_options(**options)
+        session = UserSession(connection, user_id)
+        try:
+            if require_user:
+                await connection.run_sync(begin)
+            with pending():
                 yield session
-                await session.commit()
-            finally:
-                await session._close()
+            await session.commit()
+        finally:
+            await session._close()
 
 
 @asynccontextmanager
@@ -160,8 +182,8 @@ async def unrestricted_session(engine: AsyncEngine) -> AsyncIterator[AsyncSessio
     ------
     TodoError : one of its subclasses, for what the database refuses inside the block
     """
-    with translated():
-        async with AsyncSession(engine, expire_on_commit=False) as session:
+    async with AsyncSession(engine, expire_on_commit=False) as session:
+        with pending():
             yield session
             await session.commit()
 
@@ -179,6 +201,14 @@ async def check_schema(engine: AsyncEngine, *, exact: bool = False) -> str:
     SchemaVersionError : the database has no migrations, or older ones than this release needs
     UnavailableError : no connection
     """
-    with translated():
-        async with engine.connect() as connection:
-            return await connection.run_sync(run, version_query(exact=exact))
+    async with connected(engine) as connection:
+        return await connection.run_sync(run, version_query(exact=exact))
+
+
+@asynccontextmanager
+async def connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """Give a connection of the pool; what the block raises stays as it is."""
+    async with AsyncExitStack() as stack:
+        with translated():
+            connection = await stack.enter_async_context(engine.connect())
+        yield connection

@@ -17,15 +17,19 @@ from typing import Any, TypedDict, TypeVar, Unpack
 import psycopg
 import sqlalchemy
 from psycopg import sql
+from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, Engine, event
-from sqlalchemy.engine import AdaptedConnection
+from sqlalchemy.engine import AdaptedConnection, ExceptionContext
 from sqlalchemy.util import await_only
 
 from todo_schema.errors import (
+    FAILED,
     ConfigurationError,
+    ConflictError,
     InvalidError,
     UnknownUserError,
     logger,
+    translate,
     translated,
 )
 from todo_schema.operation import Query
@@ -90,13 +94,19 @@ def arguments(url: str | None, options: EngineOptions) -> dict[str, Any]:
     Raises
     ------
     ConfigurationError : there is no address, it is malformed, or it allows no TLS
+    TypeError : there is no such option
+    ValueError : the pool cannot have that size
     """
+    if unknown := options.keys() - EngineOptions.__annotations__.keys():
+        raise TypeError(f"create_engine() has no option {', '.join(sorted(unknown))}")
     where: Address = address(url)
     prepared = options.get("prepared_statements")
     if prepared is None:
         prepared = not where.is_pooled
     echo = options.get("echo", False)
     pool_size, max_overflow = options.get("pool_size", 5), options.get("max_overflow", 10)
+    if pool_size < 1 or max_overflow < 0:
+        raise ValueError("pool_size must be at least 1, and max_overflow at least 0")
     return {
         "url": "postgresql+psycopg://",
         "connect_args": {
@@ -145,7 +155,9 @@ def listen(engine: Engine, options: EngineOptions) -> None:
     stale: int = engine.get_execution_options()[CONNECTIONS]
 
     @event.listens_for(engine, "do_connect")
-    def connect(dialect: Any, record: Any, args: Sequence[Any], parameters: dict[str, Any]) -> Any:
+    def on_connect(
+        dialect: Any, record: Any, args: Sequence[Any], parameters: dict[str, Any]
+    ) -> Any:
         end = time.monotonic() + retry
         delay = 0.1
         while True:
@@ -168,21 +180,34 @@ def listen(engine: Engine, options: EngineOptions) -> None:
             delay = min(2 * delay, 4)
 
     @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
+    def on_begin(connection: Connection) -> None:
         # A connection that died in the pool is noticed here, where nothing was done yet: it is
         # replaced, and so may be all the others.
-        for _ in range(stale):
+        for attempt in range(stale + 1):
             raw: Any = connection.connection.dbapi_connection
             try:
-                return _begin(connection)
+                with translated():
+                    _begin(connection)
+                return
             except Exception as error:
-                if not raw.closed:
-                    # SQLAlchemy does not know of the transaction yet, and would not end it.
-                    raw.rollback()
+                if not raw.closed or attempt == stale:
                     raise
                 logger.info("a connection of the pool was closed by the server; taking another")
                 connection.invalidate(error)
-        return _begin(connection)
+
+    @event.listens_for(engine, "commit")
+    def on_commit(connection: Connection) -> None:
+        # PostgreSQL answers the COMMIT of a failed transaction by a rollback, without an error; and
+        # one that somebody ended by SQL has lost its user.
+        raw: Any = connection.connection.driver_connection
+        bad = [TransactionStatus.INERROR] + [TransactionStatus.IDLE] * _is_ours(connection)
+        if raw.info.transaction_status in bad:
+            raise ConflictError(FAILED)
+
+    @event.listens_for(engine, "handle_error")
+    def on_error(context: ExceptionContext) -> None:
+        if found := translate(context.sqlalchemy_exception or context.original_exception):
+            raise found from context.original_exception
 
 
 def tenant_options(engine: Any, user_id: str, *, required: bool) -> dict[str, Any]:
@@ -214,22 +239,39 @@ def tenant_options(engine: Any, user_id: str, *, required: bool) -> dict[str, An
 def run(connection: Connection, query: Query[T]) -> T:
     """Send one query in the connection's transaction, which the first one begins."""
     with translated():
-        if not connection.in_transaction():
-            connection.begin()  # by itself, so that a dead connection is replaced before its use
+        begin(connection)
         rows = connection.exec_driver_sql(query.sql, query.parameters).all()
     return query.decode(rows)
 
 
+def begin(connection: Connection) -> None:
+    """Begin a transaction where there is none.
+
+    By itself, since SQLAlchemy takes the connection for a statement before it begins: a dead one is
+    replaced here.
+    """
+    if not connection.in_transaction():
+        connection.begin()
+
+
+def _is_ours(connection: Connection) -> bool:
+    """Return whether this module begins the transactions, not the driver nor each statement."""
+    raw: Any = connection.connection.driver_connection
+    level = connection.get_execution_options().get("isolation_level")
+    return bool(raw.autocommit) and level != "AUTOCOMMIT"
+
+
 def _begin(connection: Connection) -> None:
     """Begin the transaction, with its user if it has one, in one message."""
-    options = connection.get_execution_options()
     raw: Any = connection.connection.driver_connection
-    ours = raw.autocommit and options.get("isolation_level") != "AUTOCOMMIT"
-    parts = ["begin"] if ours else []
-    tenant: Tenant | None = options.get(TENANT)
+    parts = ["begin"] if _is_ours(connection) else []
+    if raw.info.transaction_status != TransactionStatus.IDLE:
+        parts.insert(0, "rollback")  # a begin that failed, of which SQLAlchemy does not know
+    tenant: Tenant | None = connection.get_execution_options().get(TENANT)
     if tenant is None:
         if parts:
-            _send(connection, parts)
+            # A setting that somebody made for the whole connection must not count.
+            _send(connection, [*parts, "set local app.user_id = ''"])
         return
     user = sql.quote(tenant.user_id, raw)
     parts.append(f"select set_tenant({user})")

@@ -72,7 +72,8 @@ class NotFoundError(TodoError):
         self.kind = kind
         self.ids = list(ids)
         more = f" and {len(self.ids) - 10} more" if len(self.ids) > 10 else ""
-        which = f"No {kind} with id {', '.join(map(str, self.ids[:10]))}{more}."
+        shown = ", ".join(str(id_) if id_.bit_length() < 65 else "…" for id_ in self.ids[:10])
+        which = f"No {kind} with id {shown}{more}."
         super().__init__(which if self.ids else f"No such {kind}.")
 
 

@@ -58,7 +58,7 @@ def session_dependency(engine: Engine, current_user: Callable[..., Any]) -> Any:
     """
 
     def dependency(user_id: Annotated[str, Depends(current_user)]) -> Iterator[session.UserSession]:
-        with session.user_session(engine, user_id, require_user=True) as opened:
+        with session.user_session(engine, _checked(user_id), require_user=True) as opened:
             yield opened
 
     # Who waits for a connection blocks a thread, and who has one needs a thread to go on.
@@ -82,10 +82,19 @@ def async_session_dependency(engine: AsyncEngine, current_user: Callable[..., An
     async def dependency(
         user_id: Annotated[str, Depends(current_user)],
     ) -> AsyncIterator[aio.UserSession]:
-        async with aio.user_session(engine, user_id, require_user=True) as opened:
+        async with aio.user_session(engine, _checked(user_id), require_user=True) as opened:
             yield opened
 
     return Depends(dependency, scope="function")
+
+
+def _checked(user_id: Any) -> str:
+    """Return the id that the application's own dependency returned."""
+    if user_id is None:
+        raise UnknownUserError
+    if not isinstance(user_id, str):
+        raise TypeError("current_user has to return the user's id, a str")
+    return user_id
 
 
 def add_error_handlers(app: FastAPI) -> None:
@@ -106,11 +115,13 @@ def _of_tree(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, TodoError)
     status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 500)
     if status == 500:
-        logger.error("%s %s: %s", request.method, request.url.path, error, exc_info=error)
+        logger.error("%s: %s", request.url.path, error, exc_info=error)
         return JSONResponse({"detail": "Internal Server Error"}, status)
     detail: Any = error.message
     if isinstance(error, InvalidError):
-        detail = [{"loc": [error.field], "msg": error.message, "type": error.rule}]
+        detail = [
+            {"loc": [error.field] if error.field else [], "msg": error.message, "type": error.rule}
+        ]
     headers = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "1"}}.get(status)
     return JSONResponse({"detail": detail}, status, headers)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+import inspect
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
@@ -63,6 +63,11 @@ class operation(Generic[P, T]):  # noqa: N801 - a decorator
     def __init__(self, build: Callable[Concatenate[Any, P], Query[T]]) -> None:
         self.build = build
         self.__doc__ = build.__doc__
+        # What a caller sees: without self, and the result instead of its query.
+        signature = inspect.signature(build)
+        result = str(signature.return_annotation).removeprefix("Query[").removesuffix("]")
+        parameters = list(signature.parameters.values())[1:]
+        self.__signature__ = signature.replace(parameters=parameters, return_annotation=result)
 
     @overload
     def __get__(self, instance: None, owner: type) -> Self: ...
@@ -76,8 +81,10 @@ class operation(Generic[P, T]):  # noqa: N801 - a decorator
         if instance is None:
             return self
 
-        @functools.wraps(self.build)
         def call(*args: P.args, **kwargs: P.kwargs) -> Any:
             return instance.run(self.build(instance, *args, **kwargs))
 
+        call.__name__ = self.build.__name__
+        call.__doc__ = self.__doc__
+        call.__signature__ = self.__signature__  # type: ignore[attr-defined]
         return call

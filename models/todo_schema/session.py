@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
-from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, Engine, event
+from sqlalchemy.exc import InvalidRequestError, PendingRollbackError
 from sqlalchemy.orm import ORMExecuteState, with_loader_criteria
 from sqlalchemy.orm import Session as AnySession
 from sqlmodel import Session
 
-from todo_schema.engine import CURSOR_KEY, run, tenant_options
-from todo_schema.errors import FAILED, ConflictError, translated
+from todo_schema.engine import CURSOR_KEY, begin, run, tenant_options
+from todo_schema.errors import FAILED, ConflictError, TodoError, translated
 from todo_schema.operation import Query, Sync
 from todo_schema.schemas import UserRead
 from todo_schema.statements.conversations import Conversations, Messages, Users
@@ -39,7 +39,7 @@ class UserSession:
 
     def __init__(self, connection: Connection, user_id: str) -> None:
         self._connection = connection
-        self._orm: Session | None = None
+        self._orm: JoinedSession | None = None
         self.user_id = user_id
         secret: bytes = connection.get_execution_options()[CURSOR_KEY]
         namespace = (user_id, secret, self._run)
@@ -61,11 +61,12 @@ class UserSession:
     def orm(self) -> Session:
         """SQLModel's session in the same transaction, for statements on the mirrors.
 
-        Statements get the user's condition added. End the transaction by this session's own
+        Statements get the user's condition added. The transaction ends by this session's own
         `commit` and `rollback`.
         """
+        still_open(self._connection)
         if self._orm is None:
-            self._orm = Session(self._connection, **ORM_OPTIONS)
+            self._orm = JoinedSession(self._connection, **ORM_OPTIONS)
             restrict(self._orm, self.user_id)
         return self._orm
 
@@ -77,21 +78,24 @@ class UserSession:
         ConflictError : a statement failed before, and the transaction with it
         UnavailableError : the server went away; whether it was stored is not known
         """
+        still_open(self._connection)
         with translated():
             if self._orm is not None:
-                self._orm.commit()
-            commit(self._connection)
+                self._orm.leave(keep=True)
+            self._connection.commit()
 
     def rollback(self) -> None:
         """Undo what was done; the next statement begins a new transaction."""
+        still_open(self._connection)
         with translated():
             if self._orm is not None:
-                self._orm.rollback()
+                self._orm.leave(keep=False)
             self._connection.rollback()
 
     def _run(self, query: Query[T]) -> T:
+        still_open(self._connection)
         if self._orm is not None:
-            not_failed(self._orm)
+            self._orm.still_good()
         return run(self._connection, query)
 
     def _close(self) -> None:
@@ -119,13 +123,14 @@ def user_session(
     TodoError : one of its subclasses, for what the database refuses inside the block
     """
     options = tenant_options(engine, user_id, required=require_user)
-    with translated(), engine.connect() as connection:
+    with connected(engine) as connection:
         connection.execution_options(**options)
         session = UserSession(connection, user_id)
         try:
             if require_user:
-                connection.begin()
-            yield session
+                begin(connection)
+            with pending():
+                yield session
             session.commit()
         finally:
             session._close()
@@ -143,7 +148,7 @@ def unrestricted_session(engine: Engine) -> Iterator[Session]:
     ------
     TodoError : one of its subclasses, for what the database refuses inside the block
     """
-    with translated(), Session(engine, expire_on_commit=False) as session:
+    with Session(engine, expire_on_commit=False) as session, pending():
         yield session
         session.commit()
 
@@ -161,7 +166,7 @@ def check_schema(engine: Engine, *, exact: bool = False) -> str:
     SchemaVersionError : the database has no migrations, or older ones than this release needs
     UnavailableError : no connection
     """
-    with translated(), engine.connect() as connection:
+    with connected(engine) as connection:
         return run(connection, version_query(exact=exact))
 
 
@@ -170,6 +175,46 @@ ORM_OPTIONS: dict[str, Any] = {
     "expire_on_commit": False,
     "join_transaction_mode": "rollback_only",
 }
+
+
+class JoinedSession(Session):
+    """SQLModel's session within a user's: it never begins nor ends the transaction itself.
+
+    Otherwise what its end means would depend on who sent the first statement.
+    """
+
+    def get_bind(self, *args: Any, **kwargs: Any) -> Connection:
+        """Return the connection, in a transaction."""
+        connection = super().get_bind(*args, **kwargs)
+        assert isinstance(connection, Connection)
+        still_open(connection)
+        begin(connection)
+        return connection
+
+    def commit(self) -> NoReturn:
+        """Refuse: the user's session does it."""
+        raise InvalidRequestError("call commit() of the user's session, not of its orm")
+
+    def rollback(self) -> NoReturn:
+        """Refuse: the user's session does it."""
+        raise InvalidRequestError("call rollback() of the user's session, not of its orm")
+
+    def leave(self, *, keep: bool) -> None:
+        """Write what is pending, or forget it, before the transaction ends."""
+        if keep:
+            super().commit()
+        else:
+            super().rollback()
+
+    def still_good(self) -> None:
+        """Refuse to go on after a failed flush, which has rolled back what was done before it.
+
+        Raises
+        ------
+        ConflictError : a flush failed
+        """
+        if not self.is_active:
+            raise ConflictError(FAILED)
 
 
 def restrict(orm: AnySession, user_id: str) -> None:
@@ -186,26 +231,30 @@ def restrict(orm: AnySession, user_id: str) -> None:
             state.statement = state.statement.options(*options)
 
 
-def not_failed(orm: AnySession) -> None:
-    """Refuse to go on after a failed flush, which has rolled back what was done before it.
+@contextmanager
+def connected(engine: Engine) -> Iterator[Connection]:
+    """Give a connection of the pool; what the block raises stays as it is."""
+    with translated():
+        connection = engine.connect()
+    with connection:
+        yield connection
+
+
+@contextmanager
+def pending() -> Iterator[None]:
+    """Raise SQLAlchemy's own word for a transaction that failed before as the tree's."""
+    try:
+        yield
+    except PendingRollbackError as error:
+        raise ConflictError(FAILED) from error
+
+
+def still_open(connection: Connection) -> None:
+    """Refuse to go on after the session's block has ended.
 
     Raises
     ------
-    ConflictError : a flush failed
+    TodoError : it has
     """
-    if not orm.is_active:
-        raise ConflictError(FAILED)
-
-
-def commit(connection: Connection) -> None:
-    """Commit, unless a statement failed: PostgreSQL would then roll back without an error.
-
-    Raises
-    ------
-    ConflictError : a statement failed
-    """
-    if connection.in_transaction() and not connection.invalidated:
-        raw: Any = connection.connection.driver_connection
-        if raw.info.transaction_status == TransactionStatus.INERROR:
-            raise ConflictError(FAILED)
-    connection.commit()
+    if connection.closed:
+        raise TodoError("The session's block has ended; open a session where the work is done.")

@@ -53,12 +53,12 @@ class TodoDatabase:
 
         Parameters
         ----------
-        user_id : 1 to 255 characters; its e-mail address is made of it
+        user_id : 1 to 255 characters
         """
         with psycopg.connect(self.owner_url) as connection:
             connection.execute(
                 'insert into "user" (id, name, email) values (%s, %s, lower(%s))',
-                [user_id, user_id, f"{user_id}@example.com"],
+                [user_id, user_id, f"{user_id[:200]}@example.com"],
             )
 
 

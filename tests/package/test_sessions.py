@@ -29,6 +29,7 @@ from todo_schema import (
     TaskCreate,
     TaskFilter,
     TaskUpdate,
+    TodoError,
     UnavailableError,
     UnknownUserError,
     User,
@@ -185,35 +186,147 @@ def test_own_refusals_leave_the_transaction_as_it_was(
     owner.execute("delete from tasks where title = 'kept'")
 
 
-@pytest.mark.row("R23")
-@pytest.mark.parametrize("by", ["statement", "orm"])
-def test_nothing_is_lost_silently_after_the_database_refused(
-    engine: Engine, owner: psycopg.Connection, by: str
-) -> None:
-    def fail(session: UserSession) -> None:
-        if by == "orm":
-            session.orm.add(Task(user_id="bob", title="x"))
-            session.orm.flush()
-        else:
-            session.orm.connection().exec_driver_sql("insert into tasks (user_id) values ('bob')")
+def fail_by_package(session: UserSession) -> None:
+    # As if the schema had not refused it.
+    session.tasks.create(
+        TaskCreate.model_construct(**{**TaskCreate(title="x").model_dump(), "title": ""})
+    )
 
+
+def fail_by_flush(session: UserSession) -> None:
+    session.orm.add(Task(user_id="bob", title="x"))
+    session.orm.flush()
+
+
+def fail_by_statement(session: UserSession) -> None:
+    session.orm.exec(sa.text("select 1 / 0"))  # type: ignore[call-overload]
+
+
+def commit_first(session: UserSession) -> None:
+    session.commit()
+    session.orm.exec(select(Task)).first()
+
+
+BEGUN: dict[str, Callable[[UserSession], Any]] = {
+    "package": lambda session: session.tasks.counts(),
+    "orm": lambda session: session.orm.exec(select(Task)).first(),
+    "orm after a commit": commit_first,
+}
+
+
+@pytest.mark.row("R23")
+@pytest.mark.parametrize("ends", ["block", "commit"])
+@pytest.mark.parametrize("fail", [fail_by_package, fail_by_flush, fail_by_statement])
+@pytest.mark.parametrize("begun", BEGUN)
+def test_nothing_is_lost_silently_after_the_database_refused(
+    engine: Engine,
+    owner: psycopg.Connection,
+    begun: str,
+    fail: Callable[[UserSession], None],
+    ends: str,
+) -> None:
     with (
         pytest.raises(ConflictError, match="roll it back"),
         user_session(engine, "alice") as session,
     ):
+        BEGUN[begun](session)
         session.tasks.create(TaskCreate(title="lost"))
-        with pytest.raises(sa.exc.SQLAlchemyError):
+        with pytest.raises(TodoError):
             fail(session)
-        with pytest.raises(ConflictError, match="roll it back"):
-            session.tasks.counts()
-        # The block ends without an error of its own.
+        for refused in (session.tasks.counts, lambda: session.orm.exec(select(Task)).first()):
+            with pytest.raises((ConflictError, sa.exc.PendingRollbackError)):
+                refused()
+        if ends == "commit":
+            session.commit()
+            pytest.fail("it was stored, or not")
+    assert count(owner, "lost") == 0
     with user_session(engine, "alice") as session:
-        with pytest.raises(sa.exc.SQLAlchemyError):
+        BEGUN[begun](session)
+        with pytest.raises(TodoError):
             fail(session)
         session.rollback()
         session.tasks.create(TaskCreate(title="after"))
-    assert (count(owner, "lost"), count(owner, "after")) == (0, 1)
+    assert count(owner, "after") == 1
     owner.execute("delete from tasks where title = 'after'")
+
+
+@pytest.mark.parametrize("begun", BEGUN)
+def test_the_orm_neither_begins_nor_ends_the_transaction(
+    engine: Engine, owner: psycopg.Connection, begun: str
+) -> None:
+    with user_session(engine, "alice") as session:
+        BEGUN[begun](session)
+        session.tasks.create(TaskCreate(title="kept"))
+        for end in (session.orm.commit, session.orm.rollback):
+            with pytest.raises(InvalidRequestError, match="of the user's session"):
+                end()
+        session.orm.close()
+    assert count(owner, "kept") == 1
+    owner.execute("delete from tasks where title = 'kept'")
+
+
+def test_a_transaction_that_sql_ended_is_not_gone_on_with(engine: Engine) -> None:
+    with pytest.raises(ConflictError), user_session(engine, "alice") as session:
+        session.tasks.create(TaskCreate(title="x"))
+        session.orm.exec(sa.text("rollback"))  # type: ignore[call-overload]
+
+
+def test_a_session_refuses_after_its_block(engine: Engine) -> None:
+    with user_session(engine, "alice") as session:
+        orm = session.orm
+        orm.exec(select(Task)).first()
+    for use in (
+        session.tasks.counts,
+        session.commit,
+        session.rollback,
+        lambda: session.orm,
+        lambda: orm.exec(select(Task)),
+    ):
+        with pytest.raises(TodoError, match="block has ended"):
+            use()
+
+
+def test_a_begin_that_fails_can_be_rolled_back(engine: Engine, owner: psycopg.Connection) -> None:
+    with user_session(engine, "alice", require_user=True) as session:
+        session.orm.exec(sa.text("set lock_timeout = '50ms'"))  # type: ignore[call-overload]
+        session.commit()
+        with owner.transaction():
+            owner.execute('lock table "user"')
+            with pytest.raises(ConflictError, match="Somebody else"):
+                session.tasks.counts()
+        session.rollback()
+        assert session.tasks.counts().total == 30
+        session.orm.exec(sa.text("reset lock_timeout"))  # type: ignore[call-overload]
+
+
+def test_errors_of_the_application_stay_its_own(engine: Engine) -> None:
+    other = sa.create_engine("sqlite://")
+    with pytest.raises(UnicodeEncodeError), user_session(engine, "alice"):
+        "é".encode("ascii")
+    with (
+        pytest.raises(sa.exc.OperationalError),
+        user_session(engine, "alice"),
+        other.connect() as c,
+    ):
+        c.exec_driver_sql("select * from nothing")
+
+
+def test_a_setting_of_the_whole_connection_gives_no_rows_to_the_next(url: str) -> None:
+    engine = create_engine(url, pool_size=1, max_overflow=0)
+    with user_session(engine, "alice") as session:
+        session.orm.exec(sa.text("select set_config('app.user_id', 'bob', false)"))  # type: ignore[call-overload]
+    with unrestricted_session(engine) as plain:
+        assert plain.exec(select(Task)).all() == []
+    engine.dispose()
+
+
+def test_a_plain_session_loses_nothing_silently(engine: Engine) -> None:
+    with (
+        pytest.raises(ConflictError, match="roll it back"),
+        unrestricted_session(engine) as session,
+        pytest.raises(TodoError),
+    ):
+        session.exec(sa.text("select 1 / 0"))  # type: ignore[call-overload]
 
 
 def test_the_asynchronous_block_is_the_same(url: str, owner: psycopg.Connection) -> None:
@@ -226,7 +339,7 @@ def test_the_asynchronous_block_is_the_same(url: str, owner: psycopg.Connection)
             async with aio.user_session(engine, "alice") as session:
                 await session.tasks.create(TaskCreate(title="lost"))
                 session.orm.add(Task(user_id="bob", title="x"))
-                with pytest.raises(sa.exc.SQLAlchemyError):
+                with pytest.raises(TodoError):
                     await session.orm.flush()
         with pytest.raises(ZeroDivisionError):
             async with aio.user_session(engine, "alice") as session:

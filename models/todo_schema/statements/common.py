@@ -72,7 +72,9 @@ def checked_ids(kind: str, ids: Sequence[int]) -> list[int]:
     NotFoundError : some are no positive bigint
     InvalidError : there is none, there are more than `IDS`, or one is no integer
     """
-    if isinstance(ids, str | bytes) or not 1 <= len(ids) <= IDS:
+    if isinstance(ids, str | bytes) or not isinstance(ids, Sequence):
+        raise InvalidError("ids", "type", "ids must be a list of integers.")
+    if not 1 <= len(ids) <= IDS:
         raise InvalidError("ids", "count", f"ids must be 1 to {IDS}.")
     if any(type(id_) is not int for id_ in ids):
         raise InvalidError("ids", "type", "ids must be integers.")

@@ -379,8 +379,9 @@ class Tasks(Namespace[Mode]):
         checked_choice("sort", sort, get_args(TaskSort))
         checked_choice("total", total, get_args(Total))
         checked_limit(limit)
-        if type(page) is not int or not 1 <= page <= REACH // limit:
-            raise InvalidError("page", "range", f"page must be 1 to {REACH // limit}.")
+        last = -(-REACH // limit)
+        if type(page) is not int or not 1 <= page <= last:
+            raise InvalidError("page", "range", f"page must be 1 to {last}.")
         given = filter or TaskFilter()
         offset = (page - 1) * limit
         values = {
