@@ -37,7 +37,7 @@ clean: $(STAMP)  ## Stop the local server and remove its data
 	@$(RUN) clean
 
 test: $(STAMP)  ## Run the tests (under 3 minutes); lists what it skipped and why
-	@$(PYTEST) -m "not soak"
+	@$(PYTEST) -m "not soak" -n 2 --dist loadscope
 
 soak: $(STAMP)  ## Run the long tests; SOAK=N sets the counts
 	@SOAK=$(SOAK) $(PYTEST) -m soak
