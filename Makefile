@@ -40,7 +40,7 @@ test: $(STAMP)  ## Run the tests (under 3 minutes); lists what it skipped and wh
 	@$(PYTEST) -m "not soak" -n 2 --dist loadscope
 
 soak: $(STAMP)  ## Run the long tests; SOAK=N sets the counts
-	@SOAK=$(SOAK) $(PYTEST) -m soak
+	@SOAK=$(SOAK) $(PYTEST) -m soak -n 2 --dist loadscope
 
 matrix: $(STAMP) node  ## Run the schema's tests on PostgreSQL 16, 17 and 18
 	@for version in 16 17 18; do \

@@ -11,7 +11,7 @@ from tests.package.test_schemas import CASES, Case, agree, application
 
 pytestmark = [pytest.mark.soak, pytest.mark.row("R14")]
 
-EXAMPLES = int(os.environ.get("SOAK", "20")) * 500
+EXAMPLES = int(os.environ.get("SOAK", "20")) * 100
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
