@@ -30,9 +30,12 @@ Order = Literal["asc", "desc"]
 Total = Literal["exact", "bounded", "none"]
 
 
+_UNSTORABLE = re.compile("[\\0\\ud800-\\udfff]")
+
+
 def storable(value: str) -> bool:
     """Return whether PostgreSQL can hold a text: no NUL, no half of a surrogate pair."""
-    return "\0" not in value and not any("\ud800" <= each <= "\udfff" for each in value)
+    return not _UNSTORABLE.search(value)
 
 
 def broken(rule: str, message: str | None = None) -> PydanticCustomError:

@@ -139,7 +139,7 @@ class Shape:
     def _merged(self, ordering: Ordering, limit: str, also: list[str]) -> str:
         """Return the rows of the ranges that hold them in this order."""
         ranked = self.sort == "relevance"
-        match = {True: ["vector @@ query"], False: [_MATCH]}[ranked] if self._searches else []
+        match = ["vector @@ query" if ranked else _MATCH] if self._searches else []
         after = [] if self.start == "first" else [ordering.before]
         conditions = [
             ["user_id = %(user_id)s", *part, *also, *self._others(), *match, *after]
