@@ -131,7 +131,11 @@ def test_help_lists_every_command() -> None:
             assert re.search(rf"\b{command}\b", done.stdout)
 
 
-OURS = [path for path in ROOT.glob("**/*.md") if not {"node_modules", ".venv"} & set(path.parts)]
+OURS = [
+    path
+    for path in ROOT.glob("**/*.md")
+    if not {"node_modules", ".venv", ".pytest_cache"} & set(path.parts)
+]
 
 
 @pytest.mark.parametrize("path", sorted(OURS), ids=lambda path: str(path.relative_to(ROOT)))
