@@ -200,8 +200,9 @@ def listen(engine: Engine, options: EngineOptions) -> None:
         # PostgreSQL answers the COMMIT of a failed transaction by a rollback, without an error; and
         # one that somebody ended by SQL has lost its user.
         raw: Any = connection.connection.driver_connection
-        bad = [TransactionStatus.INERROR] + [TransactionStatus.IDLE] * _is_ours(connection)
-        if raw.info.transaction_status in bad:
+        status = raw.info.transaction_status
+        ended = status == TransactionStatus.IDLE and _is_ours(connection)
+        if ended or status == TransactionStatus.INERROR:
             raise ConflictError(FAILED)
 
     @event.listens_for(engine, "handle_error")

@@ -128,7 +128,8 @@ def deletion(namespace: Namespace[Any], kind: str, sql: str, id_: int) -> Query[
 
 def sliced(
     namespace: Namespace[Any],
-    schema: type[Item],
+    kind: type[Slice[Item]],
+    read: Callable[[Row], Item],
     listing: str,
     limit: int,
     *,
@@ -140,14 +141,13 @@ def sliced(
     Parameters
     ----------
     namespace : whose cursor it is
-    schema : of an item; the id is its first field
+    kind : the slice's type
+    read : makes an item of a row, whose first column is the id
     listing : the list with its sort, order and filter, for the cursor
     limit : items of the slice
     key : the column of the sort key
     nullable : whether rows without a key come in a segment of their own
     """
-
-    _, read = reader(schema)
 
     def decode(rows: Sequence[Row]) -> Slice[Item]:
         rows = [row for row in rows if row[0] is not None]
@@ -158,6 +158,6 @@ def sliced(
             position = Position(value, last[0], nullable and value is None)
             cursor = encode(namespace.secret, namespace.user_id, listing, position)
         items = [read(row) for row in rows[:limit]]
-        return Slice[schema](items=items, next_cursor=cursor)  # type: ignore[valid-type]
+        return kind(items=items, next_cursor=cursor)
 
     return decode

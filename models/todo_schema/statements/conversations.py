@@ -187,7 +187,7 @@ class Conversations(Namespace[Mode]):
             f"conversations.list {start}",
             listing(later=cursor is not None),
             values,
-            sliced(self, ConversationRead, "conversations", limit, key=_WIDTH),
+            sliced(self, Slice[ConversationRead], read, "conversations", limit, key=_WIDTH),
         )
 
     def _one(
@@ -286,7 +286,7 @@ class Messages(Namespace[Mode]):
         }
         if cursor is not None:
             values["after_id"] = decode(self.secret, self.user_id, text, cursor).id
-        slice_ = sliced(self, MessageRead, text, limit)
+        slice_ = sliced(self, Slice[MessageRead], read_message, text, limit)
 
         def decode_(rows: Sequence[Row]) -> Slice[MessageRead]:
             if not rows[0][-1]:

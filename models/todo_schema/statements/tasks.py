@@ -418,7 +418,7 @@ class Tasks(Namespace[Mode]):
             wanted = replace(wanted, start="undated" if position.undated else "later")
             values |= {"after_key": position.key, "after_id": position.id}
         nullable = sort == "due_date"
-        slice_ = sliced(self, TaskRead, listing, limit, key=_WIDTH, nullable=nullable)
+        slice_ = sliced(self, Slice[TaskRead], read, listing, limit, key=_WIDTH, nullable=nullable)
 
         def decode_(rows: Sequence[Row]) -> Slice[TaskRead]:
             _has_words(rows, wanted)
