@@ -1,4 +1,5 @@
-"""Two users with the same rows, probes of what keeps them apart, and mutants of each lock.
+"""What tests of sessions and of isolation share: sessions of both kinds, two users with the same
+rows, probes of what keeps them apart, and mutants of each lock.
 
 A probe passes on the schema and the package as they are. A mutant is one change that opens a lock;
 one that its probe does not notice survives, and is a finding.
@@ -6,20 +7,73 @@ one that its probe does not notice survives, and is a finding.
 
 from __future__ import annotations
 
+import inspect
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import replace
 from datetime import date
 from typing import Any
 
 import psycopg
 import pytest
+import todo_schema
 from psycopg.errors import ForeignKeyViolation, InsufficientPrivilege
-from todo_schema import metadata
+from todo_schema import aio, metadata
 from todo_schema.corpus import Statement, statements
 
-from tests.schema.acting import Connection, act_as, column, refused, value
+from tests.schema.acting import OWNER, Connection, act_as, column, refused, value
+
+# A test of sessions of both kinds is written once: what it calls returns its result, or an
+# awaitable of it.
+
+
+async def done(result: Any) -> Any:
+    """Return a result, which an asynchronous session gives later."""
+    return await result if inspect.isawaitable(result) else result
+
+
+@asynccontextmanager
+async def entered(context: Any) -> AsyncIterator[Any]:
+    """Enter a context manager of either kind."""
+    if isinstance(context, AbstractContextManager):
+        with context as entry:
+            yield entry
+    else:
+        async with context as entry:
+            yield entry
+
+
+class Door:
+    """An engine of the package, whose kind begins with `sync` or with `async`."""
+
+    def __init__(self, kind: str, url: str, **options: Any) -> None:
+        self.is_async = kind.startswith("async")
+        self.package: Any = aio if self.is_async else todo_schema
+        self.engine = self.package.create_engine(url, **{"connect_retry": 0, **options})
+        self.sync_engine = self.engine.sync_engine if self.is_async else self.engine
+
+    def session(self, user: Any, **options: Any) -> Any:
+        """Return the context of a user's session."""
+        return entered(self.package.user_session(self.engine, user, **options))
+
+    def plain(self) -> Any:
+        """Return the context of a session of no user."""
+        return entered(self.package.unrestricted_session(self.engine))
+
+
+@asynccontextmanager
+async def opened(kind: str, url: str, **options: Any) -> AsyncIterator[Door]:
+    """Give a door, and see to it that all its connections were given back."""
+    door = Door(kind, url, **options)
+    try:
+        yield door
+        assert door.sync_engine.pool.checkedout() == 0
+    finally:
+        await done(door.engine.dispose())
+
+
+# Two users with the same rows.
 
 SHARED, BOBS = 101, 901
 """An id that both users have in every table, and one that only Bob has."""
@@ -88,13 +142,13 @@ def undone(connection: Connection) -> Iterator[None]:
 
 
 def survivors(
-    connection: Connection, mutants: Iterable[str], probe: Callable[[Connection], None]
-) -> list[str]:
-    """Return the mutants, each a statement, after which the probe still passes."""
+    connection: Connection, mutants: str, probe: Callable[[Connection], None]
+) -> tuple[int, list[str]]:
+    """Return how many mutants there are, each a statement, and after which the probe passes."""
     with undone(connection):
         probe(connection)
     alive = []
-    for mutant in mutants:
+    for mutant in (known := column(connection, mutants)):
         with undone(connection):
             connection.execute(mutant)
             try:
@@ -103,28 +157,19 @@ def survivors(
             except (AssertionError, psycopg.Error, pytest.fail.Exception):
                 continue
         alive.append(mutant)
-    return alive
+    return len(known), alive
 
 
-def owned_tables(connection: Connection) -> dict[str, str]:
-    """Return the tables with rows of users, and for each the column that says whose."""
-    query = """
-        select attrelid::regclass::text, attname::text
-        from pg_attribute
-        join pg_class on pg_class.oid = attrelid
-        where
-            relkind = 'r'
-            and relnamespace = 'public'::regnamespace
-            and attname = case relname when 'user' then 'id' else 'user_id' end
-    """
-    return dict(connection.execute(query).fetchall())
+# The mirrors of tables with rows of users: all of `OWNER`, and no other.
+OWN = [table for table in metadata.tables.values() if "user_id" in table.c or table.name == "user"]
+assert {table.name for table in OWN} == {name.strip('"') for name in OWNER}
 
 
 def rows_of(connection: Connection, user: str) -> str:
     """Return a digest of all rows of a user."""
     parts = " union all ".join(
         f"select t::text as row from {table} as t where {name} = '{user}'"
-        for table, name in owned_tables(connection).items()
+        for table, name in OWNER.items()
     )
     return value(connection, f"select md5(string_agg(row, '' order by row)) from ({parts}) as r")
 
@@ -174,26 +219,24 @@ ANOTHERS_PARENT = [
 
 def probe_policies(superuser: Connection) -> None:
     """Send SQL without any condition as each role, with every grant: row security alone decides."""
-    owned = owned_tables(superuser)
-    assert owned.keys() == INSERTS.keys()
-    superuser.execute(f"grant all on {', '.join(owned)} to todo_app")
+    superuser.execute(f"grant all on {', '.join(OWNER)} to todo_app")
     bobs = rows_of(superuser, "bob")
-    for table, name in owned.items():
+    for table, name in OWNER.items():
         with undone(superuser):
             _probe_table(superuser, table, name)
             act_as(superuser, "none")
             assert rows_of(superuser, "bob") == bobs
-    for role, seen in ("todo_readonly", list(owned)), ("todo_auth", ['"user"']):
+    for role, seen in ("todo_readonly", list(OWNER)), ("todo_auth", ['"user"']):
         act_as(superuser, role)
         for table in seen:
-            users = f"select distinct {owned[table]} from {table} order by 1"
+            users = f"select distinct {OWNER[table]} from {table} order by 1"
             assert column(superuser, users) == ["alice", "bob"]
     with undone(superuser):
         superuser.execute(INSERTS['"user"'].format("carol"))
         for write in """update "user" set name = 'x'""", 'delete from "user"':
             assert superuser.execute(write).rowcount == 3
     # FORCE is for the table's owner, whom no policy names.
-    for table in owned:
+    for table in OWNER:
         with undone(superuser):
             act_as(superuser, "none")
             query = "select relowner::regrole::text from pg_class where oid = %s::regclass"
@@ -247,8 +290,6 @@ cross join aclexplode(proacl)
 where grantee = '{0}'::regrole
 order by 1
 """
-
-OWN = [table for table in metadata.tables.values() if "user_id" in table.c or table.name == "user"]
 
 # Better Auth reads and returns whole rows. Sign-up, sign-in, the session and its renewal, profile
 # and password, reset, keys, sign-out, and the end of an account.
@@ -323,10 +364,12 @@ def probe_readonly(connection: Connection) -> None:
         assert connection.execute(statement).rowcount > 0
 
 
-ROLES = {
-    "todo_app": probe_application,
-    "todo_auth": probe_auth,
-    "todo_readonly": probe_readonly,
+#: What is tried without, each a query of mutants, and the probe that must notice.
+MUTANTS: dict[str, tuple[str, Callable[[Connection], None]]] = {
+    "policies": (POLICY_MUTANTS, probe_policies),
+    "grants of todo_app": (PRIVILEGE_MUTANTS.format("todo_app"), probe_application),
+    "grants of todo_auth": (PRIVILEGE_MUTANTS.format("todo_auth"), probe_auth),
+    "grants of todo_readonly": (PRIVILEGE_MUTANTS.format("todo_readonly"), probe_readonly),
 }
 
 # Lock two: the statements themselves.

@@ -3,38 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, asynccontextmanager
 from itertools import product
+from types import NoneType
 from typing import Any, get_args
 
 import psycopg
 import pytest
 import sqlalchemy as sa
-import todo_schema
+import todo_schema as todo
 from sqlalchemy.orm import joinedload, selectinload, with_loader_criteria
 from sqlmodel import Session, select
-from todo_schema import (
-    ConfigurationError,
-    Conversation,
-    ConversationCreate,
-    ConversationUpdate,
-    Message,
-    MessageCreate,
-    NotFoundError,
-    PermissionDeniedError,
-    Task,
-    TaskCreate,
-    TaskFilter,
-    TaskSearch,
-    TaskSort,
-    TaskUpdate,
-    TodoError,
-    User,
-    aio,
-)
+from todo_schema import Conversation, Message, Task, TaskCreate, TaskFilter, TaskSearch, User
 from todo_schema.corpus import statements
 from todo_schema.session import restrict
 
@@ -42,70 +23,19 @@ from scripts.address import Address
 from scripts.server import LocalServer
 from scripts.settings import project
 from tests.package import probes
-from tests.package.probes import BOBS, SHARED, STALE, TASKS, rows_of
-from tests.schema.acting import Connection, column, value
+from tests.package.probes import BOBS, SHARED, STALE, TASKS, Door, done, entered, opened, rows_of
+from tests.schema.acting import Connection, value
 from tests.support import pgbouncer
 
-pytestmark = pytest.mark.row("R7")
+pytestmark = [pytest.mark.anyio, pytest.mark.row("R7")]
 
-USERS = [f"user {number}" for number in range(20)]
-
-
-# Each test is written once: what it calls returns its result, or an awaitable of it.
+OWNED = [User, Task, TaskSearch, Conversation, Message]
+USERS = [f"user {number:02}" for number in range(20)]
 
 
-async def done(result: Any) -> Any:
-    """Return a result, which an asynchronous session gives later."""
-    return await result if inspect.isawaitable(result) else result
-
-
-@asynccontextmanager
-async def entered(context: Any) -> AsyncIterator[Any]:
-    """Enter a context manager of either kind."""
-    if isinstance(context, AbstractContextManager):
-        with context as entry:
-            yield entry
-    else:
-        async with context as entry:
-            yield entry
-
-
-class Door:
-    """An engine of the package, sync or async, with one connection unless told otherwise."""
-
-    def __init__(self, kind: str, url: str, size: int = 1) -> None:
-        self.package: Any = aio if kind.startswith("async") else todo_schema
-        self.is_async = self.package is aio
-        prepared = False if "PgBouncer" in kind else None
-        self.engine = self.package.create_engine(
-            url, pool_size=size, max_overflow=0, prepared_statements=prepared, connect_retry=0
-        )
-
-    def session(self, user: str) -> Any:
-        """Return the context of a user's session."""
-        return entered(self.package.user_session(self.engine, user))
-
-    async def leftovers(self) -> tuple[int, str | None, int]:
-        """Return what a session of nobody finds: how many rows, whose context, which connection."""
-        counted = sum(
-            select(sa.func.count()).select_from(each).scalar_subquery()
-            for each in (User, Task, TaskSearch, Conversation, Message)
-        )
-        context = sa.func.nullif(sa.func.current_setting("app.user_id", True), "")
-        async with entered(self.package.unrestricted_session(self.engine)) as session:
-            query = sa.select(counted, context, sa.func.pg_backend_pid())
-            return tuple((await done(session.exec(query))).one())
-
-    def run(self, test: Awaitable[Any]) -> None:
-        """Run a test to its end, and close the engine's connections."""
-
-        async def whole() -> None:
-            try:
-                await test
-            finally:
-                await done(self.engine.dispose())
-
-        asyncio.run(whole())
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    return "asyncio"
 
 
 @pytest.fixture(scope="module")
@@ -115,10 +45,8 @@ def owner(server: LocalServer, module_database: Address) -> Iterator[Connection]
     with psycopg.connect(module_database.url, autocommit=True) as connection:
         probes.add_alice(connection)
         probes.add_bob(connection)
-        for user in USERS:
-            connection.execute(
-                'insert into "user" (id, name, email) values (%s, %s, %s)', [user, user, user]
-            )
+        named = 'insert into "user" (id, name, email) select u, u, u from unnest(%s::text[]) as u'
+        connection.execute(named, [USERS])
         yield connection
 
 
@@ -147,8 +75,25 @@ def url(
 
 
 @pytest.fixture
-def door(kind: str, url: str) -> Door:
-    return Door(kind, url)
+def options(kind: str) -> dict[str, Any]:
+    """Of an engine with one connection."""
+    prepared = False if "PgBouncer" in kind else None
+    return {"pool_size": 1, "max_overflow": 0, "prepared_statements": prepared}
+
+
+@pytest.fixture
+async def door(kind: str, url: str, options: dict[str, Any]) -> AsyncIterator[Door]:
+    async with opened(kind, url, **options) as door:
+        yield door
+
+
+async def leftovers(door: Door) -> tuple[int, str | None, int]:
+    """Return what a session of nobody finds: how many rows, whose context, which connection."""
+    rows = sum(select(sa.func.count()).select_from(each).scalar_subquery() for each in OWNED)
+    context = sa.func.nullif(sa.func.current_setting("app.user_id", True), "")
+    async with door.plain() as session:
+        query = sa.select(rows, context, sa.func.pg_backend_pid())
+        return tuple((await done(session.exec(query))).one())
 
 
 async def slices(read: Callable[..., Any], **arguments: Any) -> list[Any]:
@@ -175,7 +120,7 @@ async def stored(session: Any, row: Any) -> None:
     await done(session.orm.flush())
 
 
-SORTS = list(product(get_args(TaskSort), ("asc", "desc")))
+SORTS = list(product(get_args(todo.TaskSort), ("asc", "desc")))
 MILK = TASKS - 1 - STALE
 THREADS = joinedload(User.conversations).selectinload(Conversation.messages)
 
@@ -197,25 +142,22 @@ READS: list[tuple[int, Callable[[Any], Any]]] = [
 ]
 
 
-def test_what_a_user_reads(door: Door) -> None:
-    async def test() -> None:
-        async with door.session("alice") as session:
-            for index, (count, read) in enumerate(READS):
-                assert [each.user_id for each in await read(session)] == ["alice"] * count, index
-            for sort, order in SORTS:
-                page = await done(session.tasks.page(sort=sort, order=order, limit=100))
-                assert [each.user_id for each in page.items] == ["alice"] * TASKS
-                assert page.total == TASKS
-            counts = await done(session.tasks.counts())
-            assert (counts.pending, counts.in_progress, counts.completed) == (25, 24, 24)
-            assert (await done(session.user())).id == "alice"
-            for kind in session.tasks, session.conversations, session.messages:
-                assert (await done(kind.get(SHARED))).user_id == "alice"
-            for mirror in Task, Conversation, Message:
-                assert await done(session.orm.get(mirror, ("bob", SHARED))) is None
-            assert await done(session.orm.get(User, "bob")) is None
-
-    door.run(test())
+async def test_what_a_user_reads(door: Door) -> None:
+    async with door.session("alice") as session:
+        for index, (count, read) in enumerate(READS):
+            assert [each.user_id for each in await read(session)] == ["alice"] * count, index
+        for sort, order in SORTS:
+            page = await done(session.tasks.page(sort=sort, order=order, limit=100))
+            assert [each.user_id for each in page.items] == ["alice"] * TASKS
+            assert page.total == TASKS
+        counts = await done(session.tasks.counts())
+        assert (counts.pending, counts.in_progress, counts.completed) == (25, 24, 24)
+        assert (await done(session.user())).id == "alice"
+        for kind in session.tasks, session.conversations, session.messages:
+            assert (await done(kind.get(SHARED))).user_id == "alice"
+        for mirror in Task, Conversation, Message:
+            assert await done(session.orm.get(mirror, ("bob", SHARED))) is None
+        assert await done(session.orm.get(User, "bob")) is None
 
 
 def message(user: str) -> Message:
@@ -223,12 +165,13 @@ def message(user: str) -> Message:
 
 
 IN_SQL = sa.text("insert into tasks (user_id, title) values ('bob', 'x')")
-MINE = TaskUpdate(title="Mine")
-TALK = MessageCreate(role="user", content="x")
-RENAMED = ConversationUpdate(title="Mine")
+MINE = todo.TaskUpdate(title="Mine")
+TALK = todo.MessageCreate(role="user", content="x")
+RENAMED = todo.ConversationUpdate(title="Mine")
+DENIED = todo.PermissionDeniedError
 
 # What Alice tries with what is Bob's, and what she is told: which ids are not hers, or an error.
-ATTEMPTS: list[tuple[list[int] | type[TodoError], Callable[[Any], Any]]] = [
+ATTEMPTS: list[tuple[list[int] | type[todo.TodoError], Callable[[Any], Any]]] = [
     ([BOBS], lambda s: s.tasks.get(BOBS)),
     ([BOBS], lambda s: s.tasks.update(BOBS, MINE)),
     ([BOBS], lambda s: s.tasks.toggle(BOBS)),
@@ -242,35 +185,30 @@ ATTEMPTS: list[tuple[list[int] | type[TodoError], Callable[[Any], Any]]] = [
     ([BOBS], lambda s: s.messages.list(BOBS)),
     ([BOBS], lambda s: s.messages.get(BOBS)),
     ([BOBS], lambda s: s.messages.delete(BOBS)),
-    (NotFoundError, lambda s: stored(s, message("alice"))),
-    (PermissionDeniedError, lambda s: stored(s, message("bob"))),
-    (PermissionDeniedError, lambda s: stored(s, Task(user_id="bob", title="x"))),
-    (PermissionDeniedError, lambda s: s.orm.exec(sa.insert(Task).values(user_id="bob", title="x"))),
-    (PermissionDeniedError, lambda s: s.orm.exec(IN_SQL)),
-    (PermissionDeniedError, lambda s: s.orm.exec(sa.update(Task).values(user_id="bob"))),
-    (PermissionDeniedError, lambda s: s.orm.exec(sa.update(User).values(name="Mine"))),
+    (todo.NotFoundError, lambda s: stored(s, message("alice"))),
+    (DENIED, lambda s: stored(s, message("bob"))),
+    (DENIED, lambda s: stored(s, Task(user_id="bob", title="x"))),
+    (DENIED, lambda s: s.orm.exec(sa.insert(Task).values(user_id="bob", title="x"))),
+    (DENIED, lambda s: s.orm.exec(IN_SQL)),
+    (DENIED, lambda s: s.orm.exec(sa.update(Task).values(user_id="bob"))),
+    (DENIED, lambda s: s.orm.exec(sa.update(User).values(name="Mine"))),
 ]
 
 
-def test_what_is_refused_changes_nothing(door: Door, owner: Connection) -> None:
+async def test_what_is_refused_changes_nothing(door: Door, owner: Connection) -> None:
     before = [rows_of(owner, user) for user in ("alice", "bob")]
-
-    async def test() -> None:
-        for index, (told, attempt) in enumerate(ATTEMPTS):
-            with pytest.raises(TodoError) as caught:
-                async with door.session("alice") as session:
-                    try:
-                        await done(attempt(session))
-                    except NotFoundError:
-                        if isinstance(told, list):  # the package's own check: one may go on
-                            await done(session.commit())
-                        raise
-            error = caught.value
-            found = error.ids if isinstance(told, list) else type(error)
-            assert found == told, index
-            assert [rows_of(owner, user) for user in ("alice", "bob")] == before, index
-
-    door.run(test())
+    for index, (told, attempt) in enumerate(ATTEMPTS):
+        with pytest.raises(todo.TodoError) as caught:
+            async with door.session("alice") as session:
+                try:
+                    await done(attempt(session))
+                except todo.NotFoundError:
+                    if isinstance(told, list):  # the package's own check: one may go on
+                        await done(session.commit())
+                    raise
+        found = caught.value.ids if isinstance(told, list) else type(caught.value)
+        assert found == told, index
+        assert [rows_of(owner, user) for user in ("alice", "bob")] == before, index
 
 
 # Each changes rows of Alice's and has the same to change of Bob's.
@@ -292,11 +230,10 @@ WRITES: list[Callable[[Any], Any]] = [
 ]
 
 
-def test_what_a_user_writes(door: Door, owner: Connection) -> None:
+async def test_what_a_user_writes(door: Door, owner: Connection) -> None:
     bobs = rows_of(owner, "bob")
-
-    async def test() -> None:
-        seen = {rows_of(owner, "alice")}
+    seen = {rows_of(owner, "alice")}
+    try:
         async with door.session("alice") as session:
             for index, write in enumerate(WRITES):
                 await done(write(session))
@@ -304,19 +241,17 @@ def test_what_a_user_writes(door: Door, owner: Connection) -> None:
                 assert rows_of(owner, "bob") == bobs, index
                 seen.add(rows_of(owner, "alice"))
         assert len(seen) == len(WRITES)  # all but the one for rows that are not hers
-
-    try:
-        door.run(test())
     finally:
         owner.execute("""delete from "user" where id = 'alice'""")
         probes.add_alice(owner)
 
 
 async def savepoint(session: Any) -> None:
+    tenant = sa.text("select set_tenant('alice')")
     async with entered(session.orm.begin_nested()):
-        await done(session.orm.exec(sa.text("select set_tenant('alice')")))
+        await done(session.orm.exec(tenant))
     async with entered(session.orm.begin_nested()) as inner:
-        await done(session.orm.exec(sa.text("select set_tenant('alice')")))
+        await done(session.orm.exec(tenant))
         await done(inner.rollback())
 
 
@@ -324,70 +259,58 @@ async def fail(session: Any) -> None:
     raise RuntimeError
 
 
+async def cancel(session: Any) -> None:
+    """Cancel the session's own task in the middle of a statement, where there is one to cancel."""
+    await done(session.tasks.create(TaskCreate(title="cancelled")))
+    running = asyncio.current_task()
+    assert running
+    asyncio.get_running_loop().call_later(0.1, running.cancel)
+    await session.orm.exec(sa.text("select pg_sleep(10)"))
+
+
+SLEEP = "set local statement_timeout = 1; select pg_sleep(9)"
+
 # What happened to a connection before the next user gets it, and with what it ends.
-INCIDENTS: list[tuple[type[BaseException] | None, Callable[[Any], Any]]] = [
-    (None, lambda s: None),
-    (None, lambda s: s.commit()),
-    (None, lambda s: s.rollback()),
-    (None, savepoint),
-    (NotFoundError, lambda s: s.tasks.get(999)),
-    (TodoError, lambda s: s.orm.exec(sa.text("select 1 / 0"))),
-    (TodoError, lambda s: s.orm.exec(sa.text("select set_tenant('')"))),
-    (
-        TodoError,
-        lambda s: s.orm.exec(sa.text("set local statement_timeout = 1; select pg_sleep(9)")),
-    ),
+INCIDENTS: list[tuple[type[Any], Callable[[Any], Any]]] = [
+    (NoneType, lambda s: None),
+    (NoneType, lambda s: s.commit()),
+    (NoneType, lambda s: s.rollback()),
+    (NoneType, savepoint),
+    (todo.NotFoundError, lambda s: s.tasks.get(999)),
+    (todo.TodoError, lambda s: s.orm.exec(sa.text("select 1 / 0"))),
+    (todo.TodoError, lambda s: s.orm.exec(sa.text("select set_tenant('')"))),
+    (todo.TodoError, lambda s: s.orm.exec(sa.text(SLEEP))),
     (RuntimeError, fail),
+    (NoneType, lambda s: s.orm.exec(sa.text("select set_config('app.user_id', 'bob', false)"))),
+    (asyncio.CancelledError, cancel),
 ]
 
 
 @pytest.mark.row("R15", "R16")
-def test_the_next_user_of_a_connection(door: Door, owner: Connection) -> None:
-    async def cancel(session: Any) -> None:
-        """Cancel the session's own task in the middle of a statement."""
-        task = asyncio.current_task()
-        assert task
-        running = "select true from pg_stat_activity where state = 'active' and query like %s"
+async def test_the_next_user_of_a_connection(door: Door, owner: Connection) -> None:
+    before = rows_of(owner, "alice")
 
-        async def watch() -> None:
-            while not column(owner, running, ["select pg_sleep%"]):
-                await asyncio.sleep(0.01)
-            task.cancel()
+    async def use(incident: Callable[[Any], Any]) -> None:
+        async with door.session("alice") as session:
+            await done(incident(session))
+            await done(session.tasks.counts())
 
-        watching = asyncio.create_task(watch())
-        try:
-            await session.orm.exec(sa.text("select pg_sleep(10)"))
-        finally:
-            await watching
-
-    cancelled = [(asyncio.CancelledError, cancel)] if door.is_async else []
-
-    async def test() -> None:
-        for index, (error, incident) in enumerate([*INCIDENTS, *cancelled]):
-            raised: BaseException | None = None
-            try:
-                async with door.session("alice") as session:
-                    query = select(sa.func.pg_backend_pid())
-                    before = (await done(session.orm.exec(query))).one()
-                    await done(incident(session))
-                    await done(session.tasks.counts())
-            except BaseException as caught:
-                raised = caught
-            assert raised is None if error is None else isinstance(raised, error), (index, raised)
-            rows, context, pid = await door.leftovers()
-            assert (rows, context) == (0, None), index
-            # Cancelled, a connection is closed; all others are used again.
-            assert (pid == before) is (error is not asyncio.CancelledError), index
-            async with door.session("bob") as session:
-                assert (await done(session.tasks.counts())).total == TASKS + 1, index
-                assert (await done(session.user())).id == "bob", index
-
-    door.run(test())
+    for index, (error, incident) in enumerate(INCIDENTS if door.is_async else INCIDENTS[:-1]):
+        *_, before_it = await leftovers(door)
+        (ended,) = await asyncio.gather(use(incident), return_exceptions=True)
+        assert isinstance(ended, error), (index, ended)
+        rows, context, connection = await leftovers(door)
+        assert (rows, context) == (0, None), index
+        # Cancelled, a connection is closed; all others are used again.
+        assert (connection == before_it) is (incident is not cancel), index
+        assert rows_of(owner, "alice") == before, index
+        async with door.session("bob") as session:
+            assert (await done(session.tasks.counts())).total == TASKS + 1, index
+            assert (await done(session.user())).id == "bob", index
 
 
 async def live(door: Door, user: str) -> None:
     """Do ten operations, each in its own transaction, and see nobody else's rows in any."""
-    created: list[int] = []
 
     async def operate(operation: Callable[[Any], Any]) -> Any:
         async with door.session(user) as session:
@@ -396,37 +319,30 @@ async def live(door: Door, user: str) -> None:
             assert {each.user_id for each in await loaded(session, select(Task))} <= {user}
             return result
 
-    for title in "one", "two", "three":
-        created.append((await operate(lambda s: s.tasks.create(TaskCreate(title=title)))).id)  # noqa: B023
-    thread = await operate(lambda s: s.conversations.create(ConversationCreate(title=user)))
-    await operate(lambda s: s.messages.create(thread.id, TALK))
+    new = TaskCreate(title="new")
+    created = [(await operate(lambda s: s.tasks.create(new))).id for _ in range(3)]
+    talk = await operate(lambda s: s.conversations.create(todo.ConversationCreate(title=user)))
+    await operate(lambda s: s.messages.create(talk.id, TALK))
     await operate(lambda s: s.tasks.update_many(created, MINE))
-    with pytest.raises(NotFoundError):
+    with pytest.raises(todo.NotFoundError):
         await operate(lambda s: s.tasks.delete_many([*created, BOBS]))
     assert sorted(each.id for each in await operate(lambda s: slices(s.tasks.list))) == created
-    assert [each.id for each in await operate(lambda s: slices(s.conversations.list))] == [
-        thread.id
-    ]
+    assert [each.id for each in await operate(lambda s: slices(s.conversations.list))] == [talk.id]
     assert await operate(lambda s: s.tasks.delete_many(created)) == 3
 
 
 @pytest.mark.row("R16")
-def test_many_users_at_once(kind: str, url: str, owner: Connection) -> None:
-    door = Door(kind, url, size=4)
-
-    async def test() -> None:
+async def test_many_users_at_once(
+    kind: str, url: str, options: dict[str, Any], owner: Connection
+) -> None:
+    async with opened(kind, url, **{**options, "pool_size": 4}) as door:
         if door.is_async:
-            async with asyncio.TaskGroup() as group:
-                for user in USERS:
-                    group.create_task(live(door, user))
-            return
-        with ThreadPoolExecutor(len(USERS)) as threads:
-            list(threads.map(lambda user: asyncio.run(live(door, user)), USERS))
-
-    door.run(test())
-    query = "select user_id, title from conversations where user_id like 'user %' order by user_id"
-    assert owner.execute(query).fetchall() == sorted((user, user) for user in USERS)
-    owner.execute("delete from conversations where user_id like 'user %'")
+            await asyncio.gather(*(live(door, user) for user in USERS))
+        else:
+            with ThreadPoolExecutor(len(USERS)) as threads:
+                list(threads.map(lambda user: asyncio.run(live(door, user)), USERS))
+    query = "delete from conversations where user_id = any(%s) returning user_id, title"
+    assert sorted(owner.execute(query, [USERS])) == [(user, user) for user in USERS]
 
 
 # Who row security does not bind, and what makes it so in a database of its own.
@@ -440,6 +356,15 @@ UNBOUND = {
     ),
     "row security off": ("todo_app", "alter table task_search disable row level security"),
 }
+
+
+@pytest.fixture
+def superuser(server: LocalServer, migrated: Address) -> Iterator[Connection]:
+    """Whom row security does not bind, in a transaction of a database of its own."""
+    address = server.superuser.with_(dbname=migrated.database)
+    with psycopg.connect(**address.parameters) as connection:
+        yield connection
+        connection.rollback()
 
 
 @pytest.fixture(params=UNBOUND)
@@ -462,59 +387,42 @@ def unbound(
 
 @pytest.mark.row("R15", "R16")
 @pytest.mark.parametrize("kind", ["sync", "async"])
-def test_a_role_that_sees_everything_is_refused(
+async def test_a_role_that_sees_everything_is_refused(
     kind: str, unbound: str, superuser: Connection
 ) -> None:
-    door = Door(kind, unbound)
     number = "select (last_value, is_called)::text from tasks_id_seq"
     before = value(superuser, number)
-
-    async def test() -> None:
+    async with opened(kind, unbound) as door:
         for act in (
             lambda s: s.tasks.create(TaskCreate(title="x")),
             lambda s: stored(s, Task(user_id="alice", title="x")),
             lambda s: loaded(s, select(Task)),
         ):
             for _ in range(2):  # what was refused once is refused again
-                with pytest.raises(ConfigurationError):
+                with pytest.raises(todo.ConfigurationError):
                     async with door.session("alice") as session:
                         await done(act(session))
-        rows, context, _ = await door.leftovers()
+        rows, context, _ = await leftovers(door)
         assert (rows > 0, context) == (True, None)
-
-    door.run(test())
     assert value(superuser, number) == before  # a row that was undone would have taken one
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
-def test_row_security_turned_off_shows_nothing(kind: str, owner: Connection, url: str) -> None:
-    door = Door(kind, f"{url}?options=-c%20row_security%3Doff")
-
-    async def test() -> None:
-        with pytest.raises(PermissionDeniedError):
+async def test_row_security_turned_off_shows_nothing(kind: str, url: str) -> None:
+    async with opened(kind, f"{url}?options=-c%20row_security%3Doff") as door:
+        with pytest.raises(DENIED):
             async with door.session("alice") as session:
                 await done(session.tasks.counts())
-        with pytest.raises(PermissionDeniedError):
-            await door.leftovers()
-
-    door.run(test())
+        with pytest.raises(DENIED):
+            await leftovers(door)
 
 
 # Each lock by itself, and its mutants.
 
 
 @pytest.fixture
-def superuser(server: LocalServer, migrated: Address) -> Iterator[Connection]:
-    """Whom row security does not bind, in a transaction of a database of its own."""
-    address = server.superuser.with_(dbname=migrated.database)
-    with psycopg.connect(**address.parameters) as connection:
-        yield connection
-        connection.rollback()
-
-
-@pytest.fixture
 def both(superuser: Connection) -> Connection:
-    """The same, with the rows of both users."""
+    """The superuser, with the rows of both users."""
     probes.add_alice(superuser)
     probes.add_bob(superuser)
     return superuser
@@ -533,17 +441,11 @@ def score(record_property: Callable[[str, object], None]) -> Callable[[str, int,
 
 
 @pytest.mark.matrix
-def test_row_security_by_itself(both: Connection, score: Callable[..., None]) -> None:
-    mutants = column(both, probes.POLICY_MUTANTS)
-    score("policies", len(mutants), probes.survivors(both, mutants, probes.probe_policies))
-
-
-@pytest.mark.matrix
-@pytest.mark.parametrize("role", probes.ROLES)
-def test_every_privilege_is_needed(both: Connection, role: str, score: Callable[..., None]) -> None:
-    mutants = column(both, probes.PRIVILEGE_MUTANTS.format(role))
-    alive = probes.survivors(both, mutants, probes.ROLES[role])
-    score(f"grants of {role}", len(mutants), alive)
+@pytest.mark.parametrize("what", probes.MUTANTS)
+def test_of_row_security_and_the_privileges_all_is_needed(
+    both: Connection, what: str, score: Callable[..., None]
+) -> None:
+    score(what, *probes.survivors(both, *probes.MUTANTS[what]))
 
 
 @pytest.mark.matrix
@@ -562,8 +464,7 @@ def test_the_orm_by_itself(
     score: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    owned = [User, Task, TaskSearch, Conversation, Message]
-    engine = todo_schema.create_engine(module_database.url)
+    engine = todo.create_engine(module_database.url)
 
     def leaks(opened: Any = None) -> bool:
         """Tell whether a session shows or changes Bob's rows, without the condition on one."""
@@ -572,24 +473,23 @@ def test_the_orm_by_itself(
             return with_loader_criteria(mirror, sa.true() if mirror is opened else condition)
 
         monkeypatch.setattr("todo_schema.session.with_loader_criteria", criteria)
+        found = False
         with Session(engine) as session:
             restrict(session, "alice")
-            found = False
-            for mirror in owned:
+            for mirror in OWNED:
                 who = User.id if mirror is User else mirror.user_id
                 count = len(session.exec(select(mirror)).all())
                 users = set(session.exec(select(who)).all())
                 changed = session.exec(sa.update(mirror).values({who.key: who})).rowcount
-                key = "bob" if mirror is User else ("bob", BOBS)
-                other = session.get(mirror, key)
+                other = session.get(mirror, "bob" if mirror is User else ("bob", BOBS))
                 deleted = session.exec(sa.delete(mirror)).rowcount
                 session.rollback()
                 found |= users != {"alice"} or bool(other) or not count == changed == deleted > 0
-            return found
+        return found
 
     try:
         assert not leaks()
-        alive = [mirror.__name__ for mirror in owned if not leaks(mirror)]
+        alive = [mirror.__name__ for mirror in OWNED if not leaks(mirror)]
     finally:
         engine.dispose()
-    score("conditions of the ORM", len(owned), alive)
+    score("conditions of the ORM", len(OWNED), alive)

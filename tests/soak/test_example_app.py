@@ -12,12 +12,12 @@ from scripts.address import Address
 from scripts.server import LocalServer
 from tests.support.example_app import (
     CREATE_APP,
-    Watch,
     add_users,
     check_afterwards,
     key_server,
     serving,
     visits,
+    watching,
 )
 
 pytestmark = [pytest.mark.soak, pytest.mark.row("R16", "R30", "R32")]
@@ -33,21 +33,15 @@ def test_fifty_users_at_once(server: LocalServer, module_database: Address, kind
     add_users(module_database, users)
     with (
         key_server() as keys,
-        serving(kind, module_database, keys.url, **POOL) as running,
+        serving(kind, module_database, keys.url, **POOL) as app,
         # In a process of their own: two that share an interpreter would wait for each other.
         ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as other,
     ):
-        watch = Watch(running)
+        tokens = {user: keys.token(user) for user in users}
         started = time.monotonic()
-        with watch.watching():
-            tokens = {user: keys.token(user) for user in users}
-            done = other.submit(visits, running.url, tokens, REQUESTS // len(users)).result()
-        seconds = time.monotonic() - started
-        print(
-            f"{kind}: {done.sent} requests in {seconds:.1f} s, at most {watch.backends} "
-            f"connections, {watch.checked_out} in use"
-        )
-        assert done.sent >= REQUESTS
-        assert watch.backends <= 15
-        assert watch.checked_out <= 15
-        check_afterwards(running, done)
+        with watching(app) as most:
+            sent = other.submit(visits, app.url, tokens, REQUESTS // len(users)).result()
+        print(f"{kind}: {sent} requests in {time.monotonic() - started:.1f} s, at most {most}")
+        assert sent >= REQUESTS
+        assert max(most.values()) <= 15
+        check_afterwards(app, users)
