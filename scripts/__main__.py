@@ -13,6 +13,7 @@ GROUPS = {
     "scripts.cli.run": ("plan", "migrate", "rollback"),
     "scripts.cli.migrations": ("status", "history", "seal", "new"),
     "scripts.cli.proof": ("verify", "render"),
+    "scripts.cli.plans": ("plans",),
     "scripts.cli.workload": ("seed", "bench"),
 }
 

@@ -24,8 +24,11 @@ class Project:
 
     Parameters
     ----------
-    migrations, snapshot, roles : folder of migrations, generated schema.sql, and roles.sql
+    migrations, roles : folder of migrations, and roles.sql
+    snapshot, queries : generated, the whole schema and the statements for reviewers
+    statistics : sql/statistics.json, what production's data looks like
     mirrors : where the mirrors' SQLAlchemy metadata is, `module:attribute`
+    corpus : where the applications' statements are: `module:function`, or files of SQL
     tenant_column : the column that says whose row it is
     context_function : the SQL function that sets the tenant for a transaction
     application_role : the role that applications log in as
@@ -34,8 +37,11 @@ class Project:
 
     migrations: Path
     snapshot: Path
+    queries: Path
     roles: Path
+    statistics: Path
     mirrors: str
+    corpus: list[str]
     tenant_column: str
     context_function: str
     application_role: str
@@ -57,6 +63,9 @@ class Project:
         return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
 
 
+PATHS = ("migrations", "snapshot", "queries", "roles", "statistics")
+
+
 @cache
 def project() -> Project:
     """Read `[tool.schema]`.
@@ -72,11 +81,15 @@ def project() -> Project:
         raise refuse("settings", f"{path.name} cannot be read: {error}", status=2) from None
     known = {field.name for field in fields(Project)}
     for key in sorted(known | set(table)):
-        if key in known and isinstance(table.get(key), str):
+        kind, form = (list, "no list") if key == "corpus" else (str, "no string")
+        if key in known and isinstance(table.get(key), kind):
             continue
-        word = "unknown" if key not in known else "no string" if key in table else "missing"
+        word = "unknown" if key not in known else form if key in table else "missing"
         raise refuse("settings", f"[tool.schema] of pyproject.toml: {key} is {word}", status=2)
-    paths = {key: ROOT / table.pop(key) for key in ("migrations", "snapshot", "roles")}
+    paths = {
+        key: ROOT / table.pop(key)
+        for key in ("migrations", "snapshot", "queries", "roles", "statistics")
+    }
     return Project(**paths, **table)
 
 

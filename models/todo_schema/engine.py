@@ -35,6 +35,7 @@ from todo_schema.errors import (
 from todo_schema.operation import Query
 from todo_schema.schemas import storable
 from todo_schema.settings import Address, address
+from todo_schema.statements.conversations import EXISTS
 from todo_schema.tables import metadata
 
 T = TypeVar("T")
@@ -42,6 +43,8 @@ T = TypeVar("T")
 TENANT = "todo_schema_tenant"
 CONNECTIONS = "todo_schema_connections"
 CURSOR_KEY = "todo_schema_cursor_key"
+QUERY = "todo_schema_query"
+"""The execution option that names the statement, for listeners."""
 
 _CONNECT_TIMEOUT = 10
 """Seconds for one attempt to connect."""
@@ -241,7 +244,10 @@ def run(connection: Connection, query: Query[T]) -> T:
     """Send one query in the connection's transaction, which the first one begins."""
     with translated():
         begin(connection)
-        rows = connection.exec_driver_sql(query.sql, query.parameters).all()
+        options = {QUERY: query.name}
+        rows = connection.exec_driver_sql(
+            query.sql, query.parameters, execution_options=options
+        ).all()
     return query.decode(rows)
 
 
@@ -279,7 +285,7 @@ def _begin(connection: Connection) -> None:
     if unknown := "todo_schema_bound" not in connection.info:
         parts.append(_IS_BOUND)
     if tenant.required:
-        parts.append(f'select from "user" where id = {user}')
+        parts.append(EXISTS % {"user_id": user})
     results = _send(connection, parts)
     if tenant.required and results.pop().ntuples != 1:
         raise UnknownUserError

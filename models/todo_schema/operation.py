@@ -56,6 +56,10 @@ class Namespace(Generic[Mode]):
     secret: bytes
     run: Callable[[Query[Any]], Any]
 
+    def _with(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a statement's parameters: the user, and these."""
+        return {"user_id": self.user_id, **values}
+
 
 class operation(Generic[P, T]):  # noqa: N801 - a decorator
     """A method that returns a query: called on a session's namespace, it runs that query."""

@@ -10,9 +10,13 @@ from scripts.address import Address
 from scripts.database import connect
 from scripts.errors import Finding
 from scripts.output import JsonOption, Output, command
-from scripts.render.snapshot import render as render_snapshot
+from scripts.plans.corpus import read_corpus
+from scripts.render.files import write
+from scripts.render.queries import queries_text
+from scripts.render.snapshot import snapshot_text
 from scripts.runner.run import migrate
 from scripts.runner.state import State, read_state
+from scripts.scratch import scratch_database
 from scripts.settings import project
 from scripts.target import is_local_server, owner_address
 from scripts.verify.checks import Check
@@ -38,13 +42,21 @@ def render(
     check: Annotated[bool, typer.Option("--check", help="Compare only, write nothing.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Write sql/schema.sql from a scratch database that the migrations made."""
+    """Write sql/schema.sql as the migrations make it, and sql/queries.sql as the corpus has it."""
     with command("render", json=json) as out:
-        rendered = render_snapshot(build, check=check)
-        file = project().relative(project().snapshot)
-        if not rendered.findings:
-            out.say(f"{file} {'written' if rendered.changed else 'is what the migrations make'}")
-        out.finish(rendered.findings, file=file, changed=rendered.changed)
+        with scratch_database() as address:
+            text = snapshot_text(address, build(address))
+        rendered = [write(project().snapshot, text, made_of="the migrations make", check=check)]
+        if project().corpus:
+            text = queries_text(read_corpus(everything=True))
+            rendered.append(write(project().queries, text, made_of="the corpus has", check=check))
+        for each in rendered:
+            if not each.findings:
+                out.say(f"{each.file} {'written' if each.changed else 'is up to date'}")
+        out.finish(
+            [finding for each in rendered for finding in each.findings],
+            files=[{"file": each.file, "changed": each.changed} for each in rendered],
+        )
 
 
 def prove(address: Address, *, mirrors: bool = True) -> list[Check]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import json
 import re
@@ -13,6 +14,7 @@ from typing import Any, get_args
 import psycopg
 import pytest
 from sqlalchemy import Engine, event
+from sqlalchemy.util import await_only, greenlet_spawn
 from todo_schema import (
     SCHEMA_VERSION,
     ConversationCreate,
@@ -24,14 +26,15 @@ from todo_schema import (
     TaskSort,
     TaskUpdate,
     UserSession,
+    aio,
     check_schema,
     corpus,
     create_engine,
-    session,
     user_session,
 )
-from todo_schema.engine import run
-from todo_schema.operation import Namespace, Query, operation
+from todo_schema.corpus import __main__ as command
+from todo_schema.engine import QUERY
+from todo_schema.operation import Namespace, operation
 
 from scripts.address import Address
 from scripts.server import LocalServer
@@ -175,7 +178,7 @@ def known(everything: list[corpus.Statement]) -> dict[str, corpus.Statement]:
 
 
 def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, Any]:
-    status = corpus.main([*arguments, "--json"])
+    status = command.main([*arguments, "--json"])
     text = capsys.readouterr().out
     assert text.count("\n") == 1
     return status, json.loads(text)
@@ -191,38 +194,74 @@ def test_every_operation_is_called_here() -> None:
     assert set(CALLS) == found
 
 
-def test_whatever_is_sent_is_in_the_corpus(
-    engine: Engine, known: dict[str, corpus.Statement], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """By its name, too; and what no operation sends is not in it."""
-    asked: dict[str, Query[Any]] = {}
-    sent: set[str] = set()
+Sent = dict[str, tuple[str, set[str]]]
 
-    def record(connection: Any, query: Query[Any]) -> Any:
-        asked[query.name] = query
-        return run(connection, query)
 
-    monkeypatch.setattr(session, "run", record)
+def listen(engine: Engine) -> Sent:
+    """Return what the engine will have sent: by the statement's name its SQL and parameters."""
+    sent: Sent = {}
 
     @event.listens_for(engine, "before_cursor_execute")
-    def note(_connection: Any, _cursor: Any, sql: str, *_rest: Any) -> None:
-        sent.add(sql)
+    def note(_connection: Any, _cursor: Any, sql: str, values: Any, context: Any, *_: Any) -> None:
+        sent[context.execution_options[QUERY]] = (sql, set(values))
 
+    return sent
+
+
+def in_corpus(sent: Sent, known: dict[str, corpus.Statement]) -> None:
+    for name, (sql, parameters) in sent.items():
+        assert known[name].sql == sql
+        assert set(known[name].parameters) <= parameters, name
+
+
+def test_whatever_is_sent_is_in_the_corpus(
+    engine: Engine, known: dict[str, corpus.Statement]
+) -> None:
+    """By its name, too; and what no operation sends is not in it."""
+    sent = listen(engine)
     check_schema(engine)
     for name, call in CALLS.items():
-        before = len(asked)
+        before = len(sent)
         with user_session(engine, "corpus") as opened:
             call(opened)
-        assert len(asked) > before or name in ("tasks.page", "tasks.search"), name
-
-    assert sent == {query.sql for query in asked.values()}
-    for name, query in asked.items():
-        assert known[name].sql == query.sql
-        assert set(known[name].parameters) <= set(query.parameters), name
-    assert {name for name in known if not name.startswith("tasks.list ")} <= set(asked)
-    starts = {name.split()[1] for name in asked if name.startswith("tasks.list ")}
+        assert len(sent) > before or name in ("tasks.page", "tasks.search"), name
+    in_corpus(sent, known)
+    by_begin = {"user.exists"}
+    assert {name for name in known if not name.startswith("tasks.list ")} - by_begin <= set(sent)
+    starts = {name.split()[1] for name in sent if name.startswith("tasks.list ")}
     assert starts == {"first", "later", "undated", "page"}
-    assert len(asked) > 400
+    assert len(sent) > 400
+
+
+def test_an_asynchronous_session_sends_the_same(
+    application: str, known: dict[str, corpus.Statement]
+) -> None:
+    async def send() -> Sent:
+        engine = aio.create_engine(application)
+        sent = listen(engine.sync_engine)
+        await aio.check_schema(engine)
+        for call in CALLS.values():
+            async with aio.user_session(engine, "corpus") as opened:
+                await greenlet_spawn(call, Awaited(opened))
+        await engine.dispose()
+        return sent
+
+    sent = asyncio.run(send())
+    in_corpus(sent, known)
+    assert len(sent) > 400
+
+
+class Awaited:
+    """An asynchronous session or namespace whose methods are awaited where they are called."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._inner, name)
+        if not callable(found):
+            return Awaited(found)
+        return lambda *arguments, **options: await_only(found(*arguments, **options))
 
 
 def test_names_are_unique_and_of_one_form(
@@ -230,7 +269,7 @@ def test_names_are_unique_and_of_one_form(
 ) -> None:
     form = re.compile(r"(tasks|conversations|messages)\.[a-z_]+( [a-z_]+(=[a-z_]+)?)*")
     odd = [name for name in known if not form.fullmatch(name)]
-    assert odd == ["user", "schema_version"]
+    assert odd == ["user", "user.exists", "schema_version"]
     assert len(known) == len(everything) > 20_000
     few = [each.name for each in corpus.statements()]
     assert len(few) == len(set(few)) < 1_000
@@ -249,13 +288,21 @@ def test_list_is_one_document(capsys: pytest.CaptureFixture[str]) -> None:
     assert list(document) == ["v", "package", "schema_version", "statements"]
     assert (document["v"], document["schema_version"]) == (1, SCHEMA_VERSION)
     assert document["statements"] == [
-        {"name": each.name, "sql": each.sql, "parameters": sorted(each.parameters)}
+        {
+            "name": each.name,
+            "sql": each.sql,
+            "parameters": sorted(each.parameters),
+            "indexes": list(each.indexes),
+            "reads": each.reads,
+            "buffers": each.buffers,
+            "features": sorted(each.features),
+        }
         for each in corpus.statements()
     ]
 
 
 def test_list_prints_sql_that_tells_its_names(capsys: pytest.CaptureFixture[str]) -> None:
-    assert corpus.main(["list"]) == 0
+    assert command.main(["list"]) == 0
     names = re.findall(r"^-- name: (.+)$", capsys.readouterr().out, re.MULTILINE)
     assert names == [each.name for each in corpus.statements()]
 
@@ -298,7 +345,7 @@ def test_run_tells_what_fails_where_a_column_is_missing(
     }
     assert all('column "title"' in error and "\n" not in error for error in failed.values())
 
-    assert corpus.main(["run"]) == 1
+    assert command.main(["run"]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == len(failed) + 1
     assert lines[0].startswith("failed conversations.create: ")
@@ -327,8 +374,8 @@ def test_run_tells_in_one_line_why_it_cannot(
     monkeypatch.chdir("/")  # where no .env is
     monkeypatch.setenv("DATABASE_URL", url.format(**migrated.parameters))
     without_patience = functools.partial(create_engine, connect_retry=0.0)
-    monkeypatch.setattr(corpus, "create_engine", without_patience)
-    assert corpus.main(["run"]) == 1
+    monkeypatch.setattr(command, "create_engine", without_patience)
+    assert command.main(["run"]) == 1
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("error: ")
@@ -339,6 +386,6 @@ def test_run_tells_in_one_line_why_it_cannot(
 @pytest.mark.parametrize("arguments", [[], ["walk"], ["list", "--sort"], ["run", "--user"]])
 def test_wrong_use_is_status_2(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as left:
-        corpus.main(arguments)
+        command.main(arguments)
     assert left.value.code == 2
     assert capsys.readouterr().err.startswith("usage: python -m todo_schema.corpus")

@@ -19,8 +19,11 @@ SHOP = {
 [tool.schema]
 migrations = "db/changes"
 snapshot = "db/structure.sql"
+queries = "db/queries.sql"
 roles = "db/roles.sql"
+statistics = "db/statistics.json"
 mirrors = "shop_models:metadata"
+corpus = ["db/sent.sql"]
 tenant_column = "shop_id"
 context_function = "enter_shop"
 application_role = "shop_app"
@@ -42,8 +45,28 @@ create table orders (
     constraint orders_pkey primary key (shop_id, id)
 );
 grant select, insert on orders to shop_app;
+create function enter_shop(shop bigint) returns text language sql
+return set_config('shop.id', shop::text, true);
 """,
-    "db/changes/0001.create-orders.rollback.sql": "drop table orders;\n",
+    "db/changes/0001.create-orders.rollback.sql": "drop table orders; drop function enter_shop;\n",
+    "db/sent.sql": """
+-- name: newest orders
+-- reads: limit
+-- indexes: orders_pkey
+select * from orders where shop_id = %(shop_id)s order by id desc limit 20;
+
+-- name: orders with a note
+-- parameters: {"note": "x"}
+-- reads: limit
+select * from orders where shop_id = %(shop_id)s and note = %(note)s
+""",
+    "db/statistics.json": """
+{"counted": "orders", "tables": {"orders": {"rows": 1000000, "pages": 10000, "columns": {
+    "shop_id": {"width": 8, "distinct": -0.001, "heavy": [10, 0.01]},
+    "id": {"width": 8, "distinct": -1},
+    "note": {"width": 20, "distinct": -0.5}
+}}}}
+""",
     "shop_models.py": """
 from sqlalchemy import BigInteger, Column, MetaData, Table, Text
 metadata = MetaData()
@@ -128,6 +151,21 @@ def test_a_migration_from_its_name_to_the_proof(shop: Path) -> None:
     assert run("seal", cwd=shop).returncode == 0
     assert run("render", cwd=shop).returncode == 0
     assert run("verify", cwd=shop).returncode == 0
+
+
+@pytest.mark.row("R30")
+def test_its_statements_are_planned_at_its_size(shop: Path) -> None:
+    document = run_json("plans", "--rows", "2000000", cwd=shop)
+    (finding,) = document["findings"]
+    assert (finding["code"], finding["object"]) == ("plan", "orders with a note")
+    assert {each["statement"] for each in document["plans"]} == {
+        "newest orders",
+        "orders with a note",
+    }
+    assert "-- name: newest orders" in (shop / "db/queries.sql").read_text()
+    assert run("plans", "show", "newest orders", cwd=shop).returncode == 0
+    (index,) = run_json("plans", "indexes", cwd=shop)["indexes"]
+    assert set(index["worse"].values()) == {"table"}
 
 
 @pytest.mark.row("R11")

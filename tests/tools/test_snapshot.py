@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import subprocess
 import tempfile
@@ -21,12 +20,12 @@ from scripts.catalog.model import BOOKKEEPING, Catalog
 from scripts.catalog.read import read_catalog
 from scripts.database import connect
 from scripts.errors import ToolError
-from scripts.render import snapshot
 from scripts.render.dump import dump
-from scripts.render.snapshot import load_snapshot, render, snapshot_text, snapshot_version
+from scripts.render.files import Rendered, write
+from scripts.render.snapshot import load_snapshot, snapshot_text, snapshot_version
 from scripts.scratch import scratch_database
 from scripts.server import LocalServer
-from scripts.settings import project
+from tests.support.commands import run_json
 from tests.support.postgres import binaries
 
 AWKWARD = Path(__file__).with_name("awkward.sql").read_text("utf-8")
@@ -247,30 +246,32 @@ def test_pg_dump_that_fails_is_told(scratch: Address) -> None:
         snapshot_text(scratch.with_(dbname="no_such_database"), NEWEST)
 
 
-@pytest.mark.usefixtures("server")
-def test_rendering_writes_what_is_not_as_it_should_be_and_checking_tells_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_generated_file_is_written_where_it_differs_and_only_told_by_a_check(
+    tmp_path: Path,
 ) -> None:
-    def build(address: Address) -> str:
-        execute(address, "create table t (id integer)")
-        return "0001.create-t"
-
     file = tmp_path / "schema.sql"
-    moved = dataclasses.replace(project(), snapshot=file)
-    monkeypatch.setattr(snapshot, "project", lambda: moved)
-    assert [finding.code for finding in render(build, check=True).findings] == ["stale-snapshot"]
+
+    def written(text: str, *, check: bool) -> Rendered:
+        return write(file, text, made_of="it should be", check=check)
+
+    assert [each.code for each in written("a\nb\n", check=True).findings] == ["stale-snapshot"]
     assert not file.exists()
-    assert render(build, check=False).changed
-    assert snapshot_version(file.read_text("utf-8")) == "0001.create-t"
-    written = file.stat().st_mtime_ns
+    assert written("a\nb\n", check=False).changed
+    assert file.read_text("utf-8") == "a\nb\n"
+    before = file.stat().st_mtime_ns
     for check in (False, True):
-        again = render(build, check=check)
+        again = written("a\nb\n", check=check)
         assert (again.changed, again.findings) == (False, [])
-    assert file.stat().st_mtime_ns == written
-    stale = file.read_text("utf-8").replace("id integer", "id bigint")
-    file.write_text(stale, "utf-8")
-    (finding,) = render(build, check=True).findings
-    assert (finding.file, finding.fix) == (str(file), "python -m scripts render")
-    assert finding.line
-    assert "id bigint" in stale.splitlines()[finding.line - 1]
-    assert file.read_text("utf-8") == stale
+    assert file.stat().st_mtime_ns == before
+    (finding,) = written("a\nc\n", check=True).findings
+    assert (finding.file, finding.line) == (str(file), 2)
+    assert finding.fix == "python -m scripts render"
+    assert file.read_text("utf-8") == "a\nb\n"
+
+
+@pytest.mark.usefixtures("server")
+def test_the_generated_files_are_up_to_date() -> None:
+    assert run_json("render", "--check")["files"] == [
+        {"file": "sql/schema.sql", "changed": False},
+        {"file": "sql/queries.sql", "changed": False},
+    ]

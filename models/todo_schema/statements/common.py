@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -119,11 +120,30 @@ def one(kind: str, id_: int, read: Callable[[Row], T]) -> Callable[[Sequence[Row
     return decode
 
 
-def deletion(namespace: Namespace[Any], kind: str, sql: str, id_: int) -> Query[None]:
-    """Return the query that deletes one row of a kind, or raises NotFoundError."""
+def by_id(
+    namespace: Namespace[Any],
+    name: str,
+    sql: str,
+    id_: int,
+    read: Callable[[Row], T],
+    *,
+    values: Mapping[str, Any] = MappingProxyType({}),
+) -> Query[T]:
+    """Return a query about the row of one id, which raises NotFoundError where there is none.
+
+    Parameters
+    ----------
+    namespace : whose row it is
+    name : of the statement; before the dot stands the kind, in the plural
+    sql : the statement
+    id_ : which row
+    read : what is made of the row
+    values : the other parameters
+    """
+    kind = name.partition("s.")[0]
     checked = checked_id(kind, id_)
-    values = {"user_id": namespace.user_id, "id": checked}
-    return Query(f"{kind}s.delete", sql, values, one(kind, checked, lambda row: None))
+    given = namespace._with({"id": checked, **values})
+    return Query(name, sql, given, one(kind, checked, read))
 
 
 def sliced(

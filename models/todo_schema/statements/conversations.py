@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, get_args
+from typing import get_args
 
 from todo_schema.errors import NotFoundError, UnknownUserError
 from todo_schema.operation import Mode, Namespace, Query, Row, operation
@@ -19,10 +19,10 @@ from todo_schema.schemas import (
     UserRead,
 )
 from todo_schema.statements.common import (
+    by_id,
     checked_choice,
     checked_id,
     checked_limit,
-    deletion,
     one,
     reader,
     sliced,
@@ -66,6 +66,9 @@ USER = """\
 select id, name, email, "emailVerified", image, "createdAt", "updatedAt"
 from "user"
 where id = %(user_id)s"""
+
+EXISTS = 'select from "user" where id = %(user_id)s'
+"""What a session that requires its user sends with the begin of its transaction."""
 
 _BY_ACTIVITY = Ordering("updated_at", "timestamptz", True)
 _BY_ID = Ordering(None, "bigint", False)
@@ -111,7 +114,7 @@ class Conversations(Namespace[Mode]):
         ------
         UnknownUserError : the session's user does not exist
         """
-        values = {"user_id": self.user_id, **conversation.model_dump()}
+        values = self._with(conversation.model_dump())
         return Query("conversations.create", CREATE, values, lambda rows: read(rows[0]))
 
     @operation
@@ -127,7 +130,7 @@ class Conversations(Namespace[Mode]):
         NotFoundError : the user has no conversation with this id
         InvalidError : the id is no integer
         """
-        return self._one("conversations.get", GET, conversation_id)
+        return by_id(self, "conversations.get", GET, conversation_id, read)
 
     @operation
     def update(self, conversation_id: int, changes: ConversationUpdate) -> Query[ConversationRead]:
@@ -144,8 +147,10 @@ class Conversations(Namespace[Mode]):
         InvalidError : the id is no integer
         """
         if not changes.given():
-            return self._one("conversations.get", GET, conversation_id)
-        return self._one("conversations.update", UPDATE, conversation_id, changes.given())
+            return by_id(self, "conversations.get", GET, conversation_id, read)
+        return by_id(
+            self, "conversations.update", UPDATE, conversation_id, read, values=changes.given()
+        )
 
     @operation
     def delete(self, conversation_id: int) -> Query[None]:
@@ -160,7 +165,7 @@ class Conversations(Namespace[Mode]):
         NotFoundError : the user has no conversation with this id
         InvalidError : the id is no integer
         """
-        return deletion(self, "conversation", DELETE, conversation_id)
+        return by_id(self, "conversations.delete", DELETE, conversation_id, lambda row: None)
 
     @operation
     def list(self, *, limit: int = 20, cursor: str | None = None) -> Query[Slice[ConversationRead]]:
@@ -178,7 +183,7 @@ class Conversations(Namespace[Mode]):
         InvalidError : the limit is out of its bounds
         CursorError : the cursor is not one of this user's for this list
         """
-        values: dict[str, Any] = {"user_id": self.user_id, "limit": checked_limit(limit) + 1}
+        values = self._with({"limit": checked_limit(limit) + 1})
         if cursor is not None:
             position = decode(self.secret, self.user_id, "conversations", cursor)
             values |= {"after_key": position.key, "after_id": position.id}
@@ -189,13 +194,6 @@ class Conversations(Namespace[Mode]):
             values,
             sliced(self, Slice[ConversationRead], read, "conversations", limit, key=_WIDTH),
         )
-
-    def _one(
-        self, name: str, sql: str, id_: int, values: dict[str, Any] | None = None
-    ) -> Query[ConversationRead]:
-        checked = checked_id("conversation", id_)
-        given = {"user_id": self.user_id, "id": checked, **(values or {})}
-        return Query(name, sql, given, one("conversation", checked, read))
 
 
 class Messages(Namespace[Mode]):
@@ -216,7 +214,7 @@ class Messages(Namespace[Mode]):
         InvalidError : the id is no integer
         """
         id_ = checked_id("conversation", conversation_id)
-        values = {"user_id": self.user_id, "conversation_id": id_, **message.model_dump()}
+        values = self._with({"conversation_id": id_, **message.model_dump()})
         found = one("conversation", id_, read_message)
         return Query("messages.create", CREATE_MESSAGE, values, found)
 
@@ -233,9 +231,7 @@ class Messages(Namespace[Mode]):
         NotFoundError : the user has no message with this id
         InvalidError : the id is no integer
         """
-        id_ = checked_id("message", message_id)
-        values = {"user_id": self.user_id, "id": id_}
-        return Query("messages.get", GET_MESSAGE, values, one("message", id_, read_message))
+        return by_id(self, "messages.get", GET_MESSAGE, message_id, read_message)
 
     @operation
     def delete(self, message_id: int) -> Query[None]:
@@ -250,7 +246,7 @@ class Messages(Namespace[Mode]):
         NotFoundError : the user has no message with this id
         InvalidError : the id is no integer
         """
-        return deletion(self, "message", DELETE_MESSAGE, message_id)
+        return by_id(self, "messages.delete", DELETE_MESSAGE, message_id, lambda row: None)
 
     @operation
     def list(
@@ -279,11 +275,7 @@ class Messages(Namespace[Mode]):
         id_ = checked_id("conversation", conversation_id)
         checked_choice("order", order, get_args(Order))
         text = f"messages {id_} {order}"
-        values: dict[str, Any] = {
-            "user_id": self.user_id,
-            "conversation_id": id_,
-            "limit": checked_limit(limit) + 1,
-        }
+        values = self._with({"conversation_id": id_, "limit": checked_limit(limit) + 1})
         if cursor is not None:
             values["after_id"] = decode(self.secret, self.user_id, text, cursor).id
         slice_ = sliced(self, Slice[MessageRead], read_message, text, limit)
@@ -315,4 +307,4 @@ class Users(Namespace[Mode]):
                 raise UnknownUserError
             return _read_user(rows[0])
 
-        return Query("user", USER, {"user_id": self.user_id}, decode)
+        return Query("user", USER, self._with({}), decode)

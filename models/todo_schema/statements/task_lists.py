@@ -94,17 +94,29 @@ class Shape:
     @property
     def name(self) -> str:
         """What the corpus calls the statement."""
+        order = "desc" if self.descending else "asc"
+        return " ".join(["tasks.list", self._start, self.sort, order, *self._filters])
+
+    @property
+    def features(self) -> frozenset[str]:
+        """What the statement combines: its start, its order and each filter."""
+        order = "desc" if self.descending else "asc"
+        return frozenset([self._start, f"by {self.sort}", order, *self._filters])
+
+    @property
+    def _start(self) -> str:
+        return "page" if self.numbered else self.start
+
+    @property
+    def _filters(self) -> list[str]:
         state = {None: "", True: "completed", False: "open"}[self.state]
         words = [
-            "page" if self.numbered else self.start,
-            self.sort,
-            "desc" if self.descending else "asc",
             f"status={self.status}" if self.status else state,
             "priority" if self.priority else "",
             {None: "", True: "dated", False: "undated"}[self.dated],
             *self.conditions,
         ]
-        return "tasks.list " + " ".join(filter(None, words))
+        return [word for word in words if word]
 
     @lru_cache(maxsize=1024)  # noqa: B019 - shapes are few, small values
     def sql(self) -> str:
@@ -152,14 +164,11 @@ class Shape:
         rank = [_RANK] if self.priority else []
         wanted = [f"status = '{self.status}'"] if self.status else []
         states = [False, True] if self.state is None else [self.state]
-        if self._searches or self.sort in ("updated", "title"):
-            return [self._state()]
-        if ordering.key is not None:
+        any_order = self._searches or self.sort in ("updated", "title")
+        if ordering.key is not None and not any_order:
             return [[_STATES[state], *wanted, *rank] for state in states]
-        if self.status == "in_progress":
-            return [[*wanted, *rank]]
-        if self.state is None and not self.priority:
-            return [[]]
+        if any_order or self.status == "in_progress" or not self._state():
+            return [self._state()]
         levels = rank or [f"priority_rank = {level}" for level in (3, 2, 1)]
         return [[_STATES[state], level, *wanted] for state, level in product(states, levels)]
 
@@ -168,8 +177,9 @@ class Shape:
         return "search" in self.conditions
 
     def _state(self) -> list[str]:
+        """Return the conditions of state and priority; `in_progress` has an index of its own."""
         status = f"status = '{self.status}'" if self.status else ""
-        state = "" if self.state is None else _STATES[self.state]
+        state = "" if self.state is None or self.status == "in_progress" else _STATES[self.state]
         return [each for each in (state, status, _RANK if self.priority else "") if each]
 
     def _dated(self) -> list[str]:

@@ -21,12 +21,10 @@ from todo_schema.schemas import (
     Total,
 )
 from todo_schema.statements.common import (
+    by_id,
     checked_choice,
-    checked_id,
     checked_ids,
     checked_limit,
-    deletion,
-    one,
     sliced,
     valid,
 )
@@ -180,7 +178,7 @@ class Tasks(Namespace[Mode]):
         NotFoundError : the user has no task with this id
         InvalidError : the id is no integer
         """
-        return self._one("tasks.get", GET, task_id)
+        return by_id(self, "tasks.get", GET, task_id, read)
 
     @operation
     def update(self, task_id: int, changes: TaskUpdate) -> Query[TaskRead]:
@@ -196,8 +194,8 @@ class Tasks(Namespace[Mode]):
         NotFoundError : the user has no task with this id
         """
         if not changes.given():
-            return self._one("tasks.get", GET, task_id)
-        return self._one("tasks.update", UPDATE, task_id, _values(changes))
+            return by_id(self, "tasks.get", GET, task_id, read)
+        return by_id(self, "tasks.update", UPDATE, task_id, read, values=_values(changes))
 
     @operation
     def toggle(self, task_id: int) -> Query[TaskRead]:
@@ -212,7 +210,7 @@ class Tasks(Namespace[Mode]):
         NotFoundError : the user has no task with this id
         InvalidError : the id is no integer
         """
-        return self._one("tasks.toggle", TOGGLE, task_id)
+        return by_id(self, "tasks.toggle", TOGGLE, task_id, read)
 
     @operation
     def delete(self, task_id: int) -> Query[None]:
@@ -227,7 +225,7 @@ class Tasks(Namespace[Mode]):
         NotFoundError : the user has no task with this id
         InvalidError : the id is no integer
         """
-        return deletion(self, "task", DELETE, task_id)
+        return by_id(self, "tasks.delete", DELETE, task_id, lambda row: None)
 
     @operation
     def update_many(self, ids: Sequence[int], changes: TaskUpdate) -> Query[TaskList]:
@@ -435,15 +433,6 @@ class Tasks(Namespace[Mode]):
         given: dict[str, Any] = {name: getattr(filter, name) for name in CONDITIONS}
         rank = _RANKS.get(filter.priority or "")
         return self._with({**given, "priority_rank": rank, **values})
-
-    def _with(self, values: dict[str, Any]) -> dict[str, Any]:
-        return {"user_id": self.user_id, **values}
-
-    def _one(
-        self, name: str, sql: str, task_id: int, values: dict[str, Any] | None = None
-    ) -> Query[TaskRead]:
-        id_ = checked_id("task", task_id)
-        return Query(name, sql, self._with({"id": id_, **(values or {})}), one("task", id_, read))
 
 
 def _all_found(rows: Sequence[Row]) -> Sequence[Row]:

@@ -5,28 +5,17 @@ A later release of the schema runs an earlier release's corpus, to see that it s
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import re
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
-from importlib.metadata import PackageNotFoundError, version
 from itertools import combinations, product
 from typing import Any, get_args
 
-from todo_schema.engine import create_engine, run, tenant_options
-from todo_schema.errors import TodoError, UnknownUserError, translated
-from todo_schema.operation import Query
+from todo_schema.corpus.intent import FIXED, Intent, Reads, of_shape
 from todo_schema.schemas import TaskSort
 from todo_schema.statements import conversations, tasks
 from todo_schema.statements.task_lists import CONDITIONS, Shape, Start
-from todo_schema.version import SCHEMA_VERSION, version_query
-
-VERSION = 1
-"""Of the JSON; another number means that a reader has to change."""
 
 #: A value for each parameter, such as an application may send.
 VALUES: dict[str, Any] = {
@@ -74,11 +63,20 @@ class Statement:
     name : unique, and the same from release to release
     sql : with `%(name)s` for each parameter
     parameters : a value for each, `user_id` aside
+    indexes : by which every plan of it reads; others may serve besides
+    reads : how many rows at the most, see `Reads`
+    buffers : how many pages of shared memory it touches at the most, with these parameters, for a
+        user of many tasks; None where that follows from how many there are
+    features : what it combines, such as an order and a filter; none for one of its own kind
     """
 
     name: str
     sql: str
     parameters: dict[str, Any]
+    indexes: tuple[str, ...]
+    reads: Reads
+    buffers: int | None
+    features: frozenset[str] = frozenset()
 
 
 def statements(*, everything: bool = False) -> Iterator[Statement]:
@@ -90,9 +88,10 @@ def statements(*, everything: bool = False) -> Iterator[Statement]:
         every order
     """
     for name, sql in _FIXED.items():
-        yield _statement(name, sql)
+        yield _statement(name, sql, FIXED[name.split()[0]], _AFTER["updated"])
     for shape in shapes(everything=everything):
-        yield _statement(shape.name, shape.sql(), after_key=_AFTER.get(shape.sort))
+        after = _AFTER.get(shape.sort)
+        yield _statement(shape.name, shape.sql(), of_shape(shape), after, shape.features)
 
 
 def shapes(*, everything: bool = False) -> Iterator[Shape]:
@@ -162,90 +161,15 @@ _FIXED = {
         for later, descending in product((False, True), (False, True))
     },
     "user": conversations.USER,
+    "user.exists": conversations.EXISTS,
     "schema_version": "select schema_version()",
 }
 
 
-def _statement(name: str, sql: str, after_key: Any = _AFTER["updated"]) -> Statement:
+def _statement(
+    name: str, sql: str, intent: Intent, after_key: Any, features: frozenset[str] = frozenset()
+) -> Statement:
     wanted = sorted(set(re.findall(r"%\((\w+)\)s", sql)) - {"user_id"})
     values = {**VALUES, "after_key": after_key}
-    return Statement(name, sql, {each: values[each] for each in wanted})
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """List or run the statements; return the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m todo_schema.corpus", description=__doc__.partition("\n")[0]
-    )
-    parser.add_argument("action", choices=["list", "run"])
-    parser.add_argument("--all", action="store_true", help="every combination of filters")
-    parser.add_argument("--user", default="corpus", help="whose rows run asks for")
-    parser.add_argument("--json", action="store_true", help="one JSON document")
-    asked = parser.parse_args(arguments)
-    try:
-        release = version("todo-schema")
-    except PackageNotFoundError:
-        release = "unknown"
-    known = list(statements(everything=asked.all))
-    document: dict[str, Any] = {"v": VERSION, "package": release, "schema_version": SCHEMA_VERSION}
-    failed = False
-    if asked.action == "list":
-        document["statements"] = [
-            {"name": each.name, "sql": each.sql, "parameters": list(each.parameters)}
-            for each in known
-        ]
-        lines = [f"-- name: {each.name}\n{each.sql}\n" for each in known]
-    else:
-        try:
-            results = [(each.name, error) for each, error in _run(known, asked.user)]
-        except TodoError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 1
-        failed = any(error for _, error in results)
-        document["results"] = [
-            {"name": name, "ok": error is None, "error": error} for name, error in results
-        ]
-        lines = [
-            *(f"failed {name}: {error}" for name, error in results if error),
-            f"{sum(not error for _, error in results)} of {len(results)} statements ran",
-        ]
-    if asked.json:
-        print(json.dumps(document, default=str))
-    else:
-        print(*lines, sep="\n")
-    return int(failed)
-
-
-def _run(known: Sequence[Statement], user_id: str) -> Iterator[tuple[Statement, str | None]]:
-    """Execute each statement in a transaction that is rolled back; yield what went wrong."""
-    engine = create_engine()
-    try:
-        options = tenant_options(engine, user_id, required=False)
-        with translated(), engine.connect() as connection:
-            connection.execution_options(**options)
-            # What is wrong with the whole is told once.
-            run(connection, version_query(exact=False))
-            connection.rollback()
-            for each in known:
-                values = {"user_id": user_id, **each.parameters}
-                error = None
-                try:
-                    run(connection, Query(each.name, each.sql, values, lambda rows: None))
-                except UnknownUserError:
-                    pass  # the statement ran as far as the foreign key
-                except TodoError as caught:
-                    error = str(caught.__cause__ or caught).partition("\n")[0]
-                connection.rollback()
-                yield each, error
-    finally:
-        engine.dispose()
-
-
-if __name__ == "__main__":
-    try:
-        status = main()
-        sys.stdout.flush()
-    except BrokenPipeError:  # the reader has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 1
-    sys.exit(status)
+    parameters = {each: values[each] for each in wanted}
+    return Statement(name, sql, parameters, intent.indexes, intent.reads, intent.buffers, features)

@@ -1,0 +1,157 @@
+"""The plans of many statements at several sizes, and what is wrong with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import psycopg
+
+from scripts.address import Address
+from scripts.database import connect
+from scripts.errors import Finding
+from scripts.plans.corpus import Statement
+from scripts.plans.explain import GENERIC, HEAVY, TYPICAL, Planner
+from scripts.plans.reading import Reach
+from scripts.plans.statistics import Statistics, placeholder
+from scripts.plans.twin import twin
+from scripts.settings import project
+
+SESSIONS = 2
+TENANTS = (HEAVY, GENERIC, TYPICAL)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one plan came to.
+
+    Parameters
+    ----------
+    statement : its name
+    rows : of the counted table
+    tenant : for whom
+    reads : how many rows at the most
+    indexes : by which
+    shape : a number that equal plans share; 0 where it may follow the size of a tenant's data
+    fault : what it should not do, or None
+    """
+
+    statement: str
+    rows: int
+    tenant: str
+    reads: Reach
+    indexes: tuple[str, ...]
+    shape: int
+    fault: str | None
+
+
+def survey(
+    build: Callable[[Address], object],
+    statistics: Statistics,
+    corpus: Sequence[Statement],
+    sizes: Sequence[int],
+    *,
+    progress: Callable[[int, int], None] = lambda _count, _total: None,
+    tenants: Sequence[str] = TENANTS,
+) -> list[Outcome]:
+    """Plan each statement at each size, for each kind of tenant.
+
+    Parameters
+    ----------
+    build : makes the schema in an empty database
+    statistics : what is scaled
+    corpus : the statements
+    sizes : rows of the counted table
+    progress : told how many more plans are made, of how many
+    tenants : for whom
+
+    Raises
+    ------
+    ToolError : there is no local server, or `build` fails
+    """
+    found: list[Outcome] = []
+    shares = [corpus[number::SESSIONS] for number in range(SESSIONS)]
+    for rows in sizes:
+        with (
+            twin(build, statistics.scaled(rows)) as address,
+            ThreadPoolExecutor(SESSIONS) as pool,
+        ):
+            ask = partial(_ask, address, rows, tenants)
+            for done in pool.map(ask, shares):
+                found += done
+                progress(len(done), len(corpus) * len(tenants) * len(sizes))
+    return found
+
+
+def _ask(
+    address: Address, rows: int, tenants: Sequence[str], statements: Sequence[Statement]
+) -> list[Outcome]:
+    with planner(address) as asked:
+        return [
+            _outcome(asked, statement, tenant, rows)
+            for tenant in tenants
+            for statement in statements
+        ]
+
+
+def _outcome(asked: Planner, statement: Statement, tenant: str, rows: int) -> Outcome:
+    try:
+        plan = asked.plan(statement, tenant)
+    except psycopg.Error as error:
+        if not error.sqlstate:
+            raise
+        fault = f"is refused: {error.diag.message_primary}"
+        return Outcome(statement.name, rows, tenant, Reach.NOTHING, (), 0, fault)
+    kept = tenant != TYPICAL and statement.reads < Reach.RANGE
+    return Outcome(
+        statement.name,
+        rows,
+        tenant,
+        plan.reading.reach,
+        tuple(plan.reading.indexes),
+        hash(plan.shape) if kept else 0,
+        plan.fault,
+    )
+
+
+@contextmanager
+def planner(address: Address, change: str = "") -> Iterator[Planner]:
+    """Give what asks a twin for plans, for its placeholders of tenants."""
+    with connect(address, purpose="plans") as connection:
+        type_ = tenant_type(connection)
+        heavy = placeholder(type_, 1) or "1"
+        tenants = {HEAVY: heavy, TYPICAL: placeholder(type_, 10**6) or "2"}
+        with closing(Planner(connection, tenants, change)) as asked:
+            yield asked
+
+
+def tenant_type(connection: psycopg.Connection) -> str:
+    """Return the type of the tenant column; `text` where no table has one."""
+    row = connection.execute(
+        "select format_type(atttypid, null) from pg_attribute join pg_class on oid = attrelid "
+        "where attname = %s and relnamespace = 'public'::regnamespace and relkind = 'r' limit 1",
+        [project().tenant_column],
+    ).fetchone()
+    return row[0] if row else "text"
+
+
+def faults(outcomes: Sequence[Outcome]) -> Iterator[Finding]:
+    """Yield a finding for each statement whose plan is not as it is meant to be, or changes."""
+    shapes: dict[tuple[str, str], int] = {}
+    told: set[str] = set()
+    for each in outcomes:
+        fault, code = each.fault, "plan"
+        if not fault and shapes.setdefault((each.statement, each.tenant), each.shape) != each.shape:
+            fault, code = "another plan than with fewer rows", "plan-changes"
+        if fault and each.statement not in told:
+            told.add(each.statement)
+            place = f"at {each.rows:,} rows, planned for {each.tenant} tenant"
+            yield Finding(
+                code,
+                f"{each.statement}: {fault} ({place})",
+                object=each.statement,
+                fix=f"python -m scripts plans show '{each.statement}' --rows {each.rows}",
+            )

@@ -1,0 +1,223 @@
+"""Every statement is planned as it is meant to be, at any size; the proof itself is proven."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from scripts.address import Address
+from scripts.catalog.model import BOOKKEEPING
+from scripts.cli.plans import SIZES
+from scripts.cli.proof import build
+from scripts.database import connect
+from scripts.plans.corpus import Statement, read_corpus
+from scripts.plans.explain import GENERIC, HEAVY
+from scripts.plans.mutate import mutate, unneeded
+from scripts.plans.reading import Reach
+from scripts.plans.statistics import Statistics, read_statistics
+from scripts.plans.survey import faults, planner, survey
+from scripts.plans.twin import twin
+from scripts.server import LocalServer
+from scripts.settings import project
+from tests.support.real import User, agree, buffers, exact_twin, loaded, shapes, users
+
+pytestmark = [pytest.mark.row("R6", "R30"), pytest.mark.usefixtures("server")]
+
+ROLE = "todo_app"
+
+
+@pytest.fixture(scope="module")
+def corpus() -> list[Statement]:
+    return read_corpus()
+
+
+@pytest.fixture(scope="module")
+def statistics() -> Statistics:
+    return read_statistics(project().statistics)
+
+
+@pytest.fixture(scope="module")
+def billion(server: LocalServer, statistics: Statistics) -> Iterator[Address]:
+    assert server.is_running
+    with twin(build, statistics.scaled(10**9)) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def real(server: LocalServer) -> Iterator[Address]:
+    """A hundred thousand tasks: seven heavy users, the adversarial ones among them."""
+    with loaded(server, 100_000) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def people(real: Address) -> list[User]:
+    return users(real)
+
+
+def test_every_statement_is_planned_as_it_is_meant_to_be(
+    corpus: list[Statement], statistics: Statistics
+) -> None:
+    outcomes = survey(build, statistics, corpus, SIZES)
+    assert len(outcomes) == 3 * 3 * len(corpus) > 4_000
+    assert list(faults(outcomes)) == []
+
+
+@pytest.mark.parametrize(
+    ("sql", "reach"),
+    [
+        ("where user_id = %(user_id)s and id = 5", Reach.KEY),
+        ("where user_id = %(user_id)s and id = any('{5,6}')", Reach.KEY),
+        ("where user_id = %(user_id)s order by id desc limit 20", Reach.LIMIT),
+        ("where user_id = %(user_id)s and id < 5 order by id desc limit 20", Reach.LIMIT),
+        (
+            "where user_id = %(user_id)s and not completed and (priority_rank, id) < (2, 5)"
+            " order by priority_rank desc, id desc limit 20",
+            Reach.LIMIT,
+        ),
+        (
+            "where user_id = %(user_id)s and not completed and id > 5"
+            " order by priority_rank, id limit 20",
+            Reach.FILTER,
+        ),
+        ("where user_id = %(user_id)s and title > 'x' order by id limit 20", Reach.FILTER),
+        ("where user_id = %(user_id)s order by id desc", Reach.RANGE),
+        ("where user_id = %(user_id)s order by title limit 20", Reach.RANGE),
+        ("where user_id = %(user_id)s order by updated_at limit 20", Reach.RANGE),
+        ("where id = 5", Reach.TABLE),
+        ("where user_id > %(user_id)s order by user_id, id limit 20", Reach.TABLE),
+        ("order by id desc limit 20", Reach.TABLE),
+        ("", Reach.TABLE),
+    ],
+)
+def test_what_a_plan_reads_is_told_by_its_structure(
+    billion: Address, sql: str, reach: Reach
+) -> None:
+    # Of the owner, without row security: that would add the tenant's condition.
+    statement = Statement("x", f"select * from tasks {sql}", {}, "todo_owner", (), Reach.KEY)
+    with planner(billion) as asked:
+        for tenant in (HEAVY, GENERIC):
+            plan = asked.plan(statement, tenant)
+            assert plan.reading.reach == reach, asked.text(statement, tenant)
+            assert plan.fault == (None if reach == Reach.KEY else f"reads {reach}, not key")
+
+
+def test_a_database_without_rows_takes_no_disk(server: LocalServer, billion: Address) -> None:
+    with connect(billion, purpose="test") as connection:
+        query = "select oid from pg_database where datname = current_database()"
+        (oid,) = connection.execute(query).fetchone() or ("",)
+    files = [file.stat() for file in (server.home / "data" / "base" / str(oid)).iterdir()]
+    assert sum(file.st_size for file in files) > 800 * 2**30
+    assert sum(file.st_blocks * 512 for file in files) < 50 * 2**20
+
+
+def test_a_fault_is_told_by_name(
+    corpus: list[Statement], statistics: Statistics, billion: Address
+) -> None:
+    few = [each for each in corpus if each.name.startswith("conversations.")]
+    index = "conversations_user_id_updated_at_id_idx"
+
+    def lacking(address: Address) -> None:
+        build(address)
+        with connect(address, purpose="test") as connection:
+            connection.execute(f"drop index {index}".encode())
+            connection.execute("alter table conversations rename column title to heading")
+
+    told = {each.object: each for each in faults(survey(lacking, statistics, few, SIZES[:1]))}
+    assert set(told) == {each.name for each in few} - {"conversations.delete"}
+    assert "is refused: column" in told["conversations.get"].message
+    with planner(billion, f"drop index {index}") as asked:
+        (first,) = [each for each in few if each.name.endswith("first")]
+        assert asked.plan(first, GENERIC).fault == "reads range, not limit"
+        assert asked.plan(replace(first, reads=Reach.RANGE), HEAVY).fault == (
+            f"does not read by {index}"
+        )
+    with planner(billion) as asked:  # where nothing was dropped for good
+        assert asked.plan(first, GENERIC).fault is None
+    outcomes = survey(build, statistics, [first], SIZES[:2], tenants=(HEAVY,))
+    (changed,) = faults([outcomes[0], replace(outcomes[1], shape=1)])
+    assert (changed.code, changed.object) == ("plan-changes", first.name)
+
+
+def test_every_index_is_needed(
+    corpus: list[Statement], statistics: Statistics, record_property: Any
+) -> None:
+    def with_another(address: Address) -> None:
+        build(address)
+        with connect(address, purpose="test") as connection:
+            connection.execute("create index spare on tasks (user_id, updated_at)")
+
+    found = list(mutate(with_another, statistics.scaled(10**9), corpus, ignored=[*BOOKKEEPING]))
+    assert [finding.object for finding in unneeded(found)] == ["spare"]
+    needed = {each.index: len(each.worse) for each in found if not each.constraint}
+    assert needed.pop("spare") == 0
+    assert len(needed) == 9
+    assert min(needed.values()) >= 2
+    record_property("needed", needed)
+
+
+def test_a_twin_plans_as_the_real_database_does(
+    server: LocalServer, corpus: list[Statement], real: Address, people: list[User]
+) -> None:
+    heavy, typical = people[0], people[-1]
+    expected = shapes(real, corpus, heavy, typical)
+    with exact_twin(server, real) as address:
+        found = shapes(address, corpus, heavy, typical)
+    agree(expected, found)
+
+
+def reads(corpus: list[Statement]) -> list[Statement]:
+    """Return what the application reads with."""
+    writes = re.compile(r"\b(insert into|update|delete from) ")
+    return [
+        each
+        for each in corpus
+        if each.role == ROLE and each.reads != Reach.NOTHING and not writes.search(each.sql)
+    ]
+
+
+def test_every_statement_stays_within_its_budget(
+    corpus: list[Statement], real: Address, people: list[User]
+) -> None:
+    *heavy, typical = people
+    over = []
+    with connect(real, purpose="test") as connection:
+        for user in people:
+            # What reads a user's rows takes its time: it is measured for two of the heavy users.
+            some = [each for each in reads(corpus) if each.buffers or user in (*heavy[:2], typical)]
+            for statement, touched in buffers(connection, some, user, ROLE):
+                # What reads a range may touch each row once, and again for the total of a page.
+                rows = user.tasks * (2 if "page" in statement.features else 1) * 1.05 + 100
+                most = rows if user is typical else statement.buffers or rows
+                if touched > most:
+                    over.append((statement.name, user.tasks, touched, most))
+    assert over == []
+    assert len(heavy) == 7
+    assert len(reads(corpus)) > 440
+
+
+def test_small_tables_are_planned_otherwise_without_harm(
+    server: LocalServer, corpus: list[Statement], statistics: Statistics
+) -> None:
+    """With ten thousand tasks, most of them one user's, whatever is read otherwise is cheap."""
+    mine = reads(corpus)
+    with loaded(server, 10_000) as small:
+        heavy, *_, typical = users(small)
+        assert heavy.tasks > 5_000
+        found = shapes(small, mine, heavy, typical)
+        with twin(build, statistics.scaled(10**9)) as big:
+            of_big = replace(heavy, id="heavy 1"), replace(typical, id="nobody")
+            expected = shapes(big, mine, *of_big)
+        changed = {
+            name for name, tenant in expected if found[name, tenant] != expected[name, tenant]
+        }
+        bounded = [each for each in mine if each.name in changed and each.buffers]
+        with connect(small, purpose="test") as connection:
+            for statement, touched in buffers(connection, bounded, heavy, ROLE):
+                assert touched <= (statement.buffers or 0), statement.name
+    print(f"{len(changed)} of {len(mine)} are planned otherwise with 10,000 rows")
+    assert bounded
