@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import re
 from collections.abc import Callable, Iterator
+from itertools import product
 from operator import attrgetter
 from types import ModuleType
 from typing import Any, get_type_hints
@@ -23,6 +24,16 @@ from scripts.server import LocalServer
 from scripts.settings import ROOT
 
 DOCUMENT = (ROOT / "models" / "README.md").read_text("utf-8")
+MODULES = (todo_schema, aio, fastapi)
+SESSIONS = (session.UserSession, aio.UserSession)
+
+#: Every operation of the namespaces, as `tasks.get`.
+OPERATIONS: dict[str, Callable[..., Any]] = {
+    f"{namespace.__name__.lower()}.{name}": value.build
+    for namespace in Namespace.__subclasses__()
+    for name, value in vars(namespace).items()
+    if isinstance(value, operation)
+}
 
 
 def section(title: str) -> str:
@@ -32,40 +43,27 @@ def section(title: str) -> str:
     return found[1]
 
 
-def first_cells(text: str) -> list[str]:
-    """Return the first column of a table, its head left out."""
-    return [cell for cell in re.findall(r"^\| ([^|]+) \|", text, re.MULTILINE) if "`" in cell]
-
-
-def operations() -> dict[str, Callable[..., Any]]:
-    """Return every operation of the namespaces, as `tasks.get`."""
-    return {
-        f"{namespace.__name__.lower()}.{name}": value.build
-        for namespace in Namespace.__subclasses__()
-        for name, value in vars(namespace).items()
-        if isinstance(value, operation)
-    }
+def first_cells(title: str) -> list[str]:
+    """Return the first column of a section's table, its head left out."""
+    cells = re.findall(r"^\| ([^|]+) \|", section(title), re.MULTILINE)
+    return [cell for cell in cells if "`" in cell]
 
 
 def parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
     return [p for p in inspect.signature(function).parameters.values() if p.name != "self"]
 
 
+def members(of: type) -> dict[str, Any]:
+    return {name: value for name, value in vars(of).items() if not name.startswith("_")}
+
+
 def test_every_public_name_is_in_the_document_and_no_other() -> None:
-    names = {
-        name
-        for cell in first_cells(section("Public names"))
-        for name in re.findall(r"`(\w+)", cell)
-    }
-    tree = {name for cell in first_cells(section("Errors")) for name in re.findall(r"\w+", cell)}
+    names = set(re.findall(r"`(\w+)", " ".join(first_cells("Public names"))))
+    tree = set(re.findall(r"\w+", " ".join(first_cells("Errors"))))
     tree |= set(re.findall(r"`(\w+Error)` is one", section("Errors")))
-    assert tree == {
-        name
-        for name, value in vars(errors).items()
-        if isinstance(value, type) and issubclass(value, TodoError)
-    }
-    assert set(todo_schema.__all__) == names | tree
-    assert len(set(todo_schema.__all__)) == len(todo_schema.__all__)
+    assert sorted(todo_schema.__all__) == sorted(names | tree)
+    classes = [each for each in vars(errors).values() if isinstance(each, type)]
+    assert tree == {each.__name__ for each in classes if issubclass(each, TodoError)}
 
 
 @pytest.mark.parametrize("module", [aio, fastapi], ids=lambda module: module.__name__)
@@ -75,61 +73,37 @@ def test_every_name_of_a_module_is_in_the_document(module: ModuleType) -> None:
     assert sorted(re.findall(r"`(\w+)`", sentence[1])) == module.__all__
 
 
-def test_every_public_name_is_there() -> None:
-    for module in (todo_schema, aio, fastapi):
-        for name in module.__all__:
-            assert getattr(module, name) is not None
-
-
-def listed() -> Iterator[tuple[str, str]]:
-    """Yield each operation of the document's table and the arguments that it shows."""
-    group = ""
-    for cell in first_cells(section("What a user's session does")):
-        for call in re.findall(r"`([^`]+)`", cell):
-            name, _, arguments = call.partition("(")
-            before, dot, name = name.partition(".")
-            group = before or group
-            yield (f"{group}.{name}" if dot else before), arguments.removesuffix(")")
-
-
 def test_every_operation_is_in_the_document_with_its_parameters() -> None:
-    shown = dict(listed())
-    known = operations()
-    assert set(shown) - {"orm", "user"} == set(known) - {"users.get"}
-    for name, function in known.items():
-        if name == "users.get":
-            continue
+    cells = " ".join(first_cells("What a user's session does"))
+    group, shown = "", {}
+    for before, name, arguments in re.findall(r"`(\w*)(\.?\w*)(?:\((.*?)\))?`", cells):
+        group = before or group  # `.get(id)` is of the namespace that was named last
+        shown[group + name] = arguments
+    assert set(shown) - {"orm", "user"} == set(OPERATIONS) - {"users.get"}
+    for name in set(shown) - {"orm", "user"}:
         positional, _, named = shown[name].partition("*, ")
-        wanted = parameters(function)
-        assert len([p for p in wanted if p.kind is not p.KEYWORD_ONLY]) == len(
-            [each for each in positional.split(", ") if each]
-        ), name
-        assert [
-            f"{p.name}={p.default!r}".replace("'", '"') for p in wanted if p.kind is p.KEYWORD_ONLY
-        ] == [each for each in named.split(", ") if each], name
+        wanted = parameters(OPERATIONS[name])
+        options = [p for p in wanted if p.kind is p.KEYWORD_ONLY]
+        assert len(wanted) - len(options) == len([*filter(None, positional.split(", "))]), name
+        defaults = ", ".join(f"{p.name}={p.default!r}" for p in options)
+        assert defaults.replace("'", '"') == named, name
 
 
 def test_the_engines_options_are_in_the_document() -> None:
     call = re.search(r"`create_engine\(url=None, \*, ([^)]+)\)`", section("The engine"))
     assert call
-    shown = [each.partition("=")[0] for each in re.split(r",\s+", call[1])]
-    assert shown == list(get_type_hints(EngineOptions))
+    assert re.findall(r"(\w+)=", call[1]) == list(get_type_hints(EngineOptions))
 
 
 def shape(function: Callable[..., Any]) -> list[tuple[str, Any, Any]]:
     return [(p.name, p.kind, p.default) for p in parameters(function)]
 
 
-def members(of: type) -> dict[str, Any]:
-    return {name: value for name, value in vars(of).items() if not name.startswith("_")}
-
-
 def test_asynchronous_code_has_the_same_with_the_same_parameters() -> None:
-    for name in aio.__all__:
-        if name != "UserSession":
-            assert shape(getattr(aio, name)) == shape(getattr(todo_schema, name)), name
+    for name in set(aio.__all__) - {"UserSession"}:
+        assert shape(getattr(aio, name)) == shape(getattr(todo_schema, name)), name
     assert shape(fastapi.async_session_dependency) == shape(fastapi.session_dependency)
-    ours, theirs = members(session.UserSession), members(aio.UserSession)
+    ours, theirs = map(members, SESSIONS)
     assert set(ours) == set(theirs)
     for name, method in ours.items():
         if inspect.isfunction(method):
@@ -139,24 +113,19 @@ def test_asynchronous_code_has_the_same_with_the_same_parameters() -> None:
             assert isinstance(theirs[name], property), name
 
 
-def documented() -> dict[str, Any]:
-    """Return everything public that may have parameters, by name."""
-    found: dict[str, Any] = dict(operations())
-    for module in (todo_schema, aio, fastapi):
-        for name in module.__all__:
-            value = getattr(module, name)
-            if inspect.isfunction(value) or inspect.isclass(value):
-                found[f"{module.__name__}.{name}"] = value
-    for of in (session.UserSession, aio.UserSession, testing.TodoDatabase):
-        for name, value in members(of).items():
-            if inspect.isfunction(value):
-                found[f"{of.__module__}.{of.__name__}.{name}"] = value
-    return found
+#: Everything public that may have parameters, by name.
+DOCUMENTED = [*OPERATIONS.items()] + [
+    (f"{of.__name__}.{name}", getattr(of, name))
+    for of in (*MODULES, *SESSIONS, testing.TodoDatabase)
+    for name in (of.__all__ if of in MODULES else members(of))
+    if inspect.isfunction(getattr(of, name)) or inspect.isclass(getattr(of, name))
+]
 
 
-def part(text: str, title: str) -> set[str]:
+def part(text: str | None, title: str) -> set[str]:
     """Return the names that a section of a docstring lists."""
-    found = re.search(rf"^{title}\n-+\n(.*?)(?=\n\n|\Z)", text, re.MULTILINE | re.DOTALL)
+    pattern = rf"^{title}\n-+\n(.*?)(?=\n\n|\Z)"
+    found = re.search(pattern, inspect.cleandoc(text or ""), re.MULTILINE | re.DOTALL)
     lines = re.findall(r"^([\w., ]+?) :", found[1], re.MULTILINE) if found else []
     return {name.strip() for line in lines for name in line.split(",")}
 
@@ -169,16 +138,6 @@ def wanted(value: Any) -> set[str]:
     return {p.name for p in parameters(value)} if ours else set()
 
 
-#: Parameters without a line in their docstring; none may be added.
-def test_everything_public_is_documented_and_so_is_each_parameter() -> None:
-    gaps = set()
-    for name, value in documented().items():
-        text = inspect.cleandoc(value.__doc__ or "")
-        assert text.partition("\n\n")[0].endswith("."), name
-        gaps |= {f"{name}: {each}" for each in wanted(value) - part(text, "Parameters")}
-    assert not gaps
-
-
 #: What an argument of this name may be refused with.
 REFUSED = {
     **dict.fromkeys(("task_id", "conversation_id", "message_id", "ids"), "NotFoundError"),
@@ -188,19 +147,20 @@ REFUSED = {
     "url": "ConfigurationError",
     "exact": "SchemaVersionError",
 }
+RAISES = ["UserSession.user", "UserSession.commit", "unrestricted_session"]
 
 
-def test_what_is_raised_is_documented() -> None:
+def test_everything_public_is_documented_with_its_parameters_and_errors() -> None:
     tree = {name for name in todo_schema.__all__ if name.endswith("Error")}
-    for name, value in documented().items():
-        told = part(inspect.cleandoc(value.__doc__ or ""), "Raises")
+    for name, value in DOCUMENTED:
+        assert inspect.cleandoc(value.__doc__ or "").partition("\n\n")[0].endswith("."), name
+        assert wanted(value) <= part(value.__doc__, "Parameters"), name
+        told = part(value.__doc__, "Raises")
         assert told <= tree | {"pydantic.ValidationError"}, name
         if inspect.isfunction(value):
             assert {REFUSED[each] for each in wanted(value) & set(REFUSED)} <= told, name
-    for module in (todo_schema, aio):
-        for name in ("UserSession.user", "UserSession.commit", "unrestricted_session"):
-            value = attrgetter(name)(module)
-            assert part(inspect.cleandoc(value.__doc__), "Raises"), name
+    for module, name in product((todo_schema, aio), RAISES):
+        assert part(attrgetter(name)(module).__doc__, "Raises"), name
 
 
 @pytest.fixture
@@ -218,7 +178,8 @@ def database(
 def run_example(number: int, **names: Any) -> dict[str, Any]:
     """Run a Python example of the document, and return its names."""
     text = re.findall(r"^```python\n(.*?)^```", DOCUMENT, re.MULTILINE | re.DOTALL)[number]
-    exec(compile(text, "models/README.md", "exec", dont_inherit=True), names)  # noqa: S102
+    code = compile(text, "models/README.md", "exec", dont_inherit=True)
+    exec(code, names)  # noqa: S102 - the document is ours
     return names
 
 

@@ -8,29 +8,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import quote
 
 import psycopg
+import psycopg.errors as pg
 import pytest
 import sqlalchemy as sa
-import todo_schema
-from todo_schema import (
-    ConfigurationError,
-    ConflictError,
-    CursorError,
-    InvalidError,
-    NotFoundError,
-    PermissionDeniedError,
-    SchemaVersionError,
-    Task,
-    TodoError,
-    UnavailableError,
-    UnknownUserError,
-    UserSession,
-    create_engine,
-    unrestricted_session,
-    user_session,
-)
+import todo_schema as todo
 from todo_schema.errors import RULES
 
 from scripts.address import Address
@@ -54,8 +37,8 @@ def place(server: LocalServer, module_database: Address) -> Address:
     """The module's database with `ROWS`, where a deadlock is noticed soon; for its owner."""
     with psycopg.connect(module_database.url) as connection:
         connection.execute(ROWS)
-    soon = f"alter database {module_database.database} set deadlock_timeout = '50ms'"
     with psycopg.connect(**server.superuser.parameters) as connection:
+        soon = f"alter database {module_database.database} set deadlock_timeout = '50ms'"
         connection.execute(soon)
     server.allow_logins()
     return module_database
@@ -68,11 +51,9 @@ def owner(place: Address) -> Iterator[Connection]:
 
 
 @contextmanager
-def engine(place: Address, user: str, options: Any = None, **settings: str) -> Iterator[sa.Engine]:
-    """An engine of a role, with settings of the server and with options of its own."""
-    words = quote(" ".join(f"-c {name}={value}" for name, value in settings.items()), safe="")
-    url = f"postgresql://{user}:{SECRET}@127.0.0.1:{place.port}/{place.database}?options={words}"
-    made = create_engine(url, **{"connect_retry": 0.0, **(options or {})})
+def engine(place: Address, user: str, query: str = "", **options: Any) -> Iterator[sa.Engine]:
+    url = f"postgresql://{user}:{SECRET}@127.0.0.1:{place.port}/{place.database}{query}"
+    made = todo.create_engine(url, connect_retry=0.0, **options)
     try:
         yield made
     finally:
@@ -80,24 +61,24 @@ def engine(place: Address, user: str, options: Any = None, **settings: str) -> I
 
 
 @contextmanager
-def alice(place: Address, user: str = "todo_app", **settings: str) -> Iterator[UserSession]:
-    """A session of Alice's, on a connection of its own."""
-    with engine(place, user, **settings) as made, user_session(made, "alice") as session:
+def alice(
+    place: Address, user: str = "todo_app", query: str = "", send: str = ""
+) -> Iterator[todo.UserSession]:
+    """A session of Alice's, on a connection of its own, that has sent a statement."""
+    with engine(place, user, query) as made, todo.user_session(made, "alice") as session:
+        if send:
+            session.orm.connection().exec_driver_sql(send)
         yield session
-
-
-def send(session: UserSession, statement: str) -> Any:
-    return session.orm.connection().exec_driver_sql(statement).scalar()
 
 
 @contextmanager
 def refused(
-    caplog: pytest.LogCaptureFixture, kind: type[TodoError], cause: type[BaseException]
+    caplog: pytest.LogCaptureFixture, kind: type[todo.TodoError], cause: Any
 ) -> Iterator[list[Any]]:
     """Expect an error of the tree, its cause, and one line in the log; neither tells anything."""
     caught: list[Any] = []
     caplog.clear()
-    with caplog.at_level(logging.DEBUG, "todo_schema"), pytest.raises(TodoError) as error:
+    with caplog.at_level(logging.DEBUG, "todo_schema"), pytest.raises(todo.TodoError) as error:
         yield caught
     assert type(error.value) is kind
     assert isinstance(error.value.__cause__, cause)
@@ -126,40 +107,27 @@ CHECKS = {
     "messages_role_check": (f"'{SECRET}'", "role", "choice"),
     "messages_content_length_check": (f"repeat('{SECRET}', 9999)", "content", "length"),
 }
-KEYS: dict[str, tuple[str, type[TodoError]]] = {
-    "tasks_user_id_fkey": (f"(user_id, title) values ('{SECRET}', 'x')", UnknownUserError),
-    "conversations_user_id_fkey": (f"(user_id) values ('{SECRET}')", UnknownUserError),
-    "messages_conversation_id_fkey": (
-        f"(user_id, conversation_id, role, content) values ('alice', 9101, 'user', '{SECRET}')",
-        NotFoundError,
-    ),
-    "tasks_pkey": (
-        f"(user_id, id, title) overriding system value values ('alice', 9001, '{SECRET}')",
-        ConflictError,
-    ),
-    "conversations_pkey": (
-        "(user_id, id) overriding system value values ('alice', 9001)",
-        ConflictError,
-    ),
-    "messages_pkey": (
-        "(user_id, id, conversation_id, role, content) overriding system value"
-        f" values ('alice', 9001, 9001, 'user', '{SECRET}')",
-        ConflictError,
-    ),
+# constraint: the error, then the columns and the values of a row that breaks it
+SAYS = "conversation_id, role, content"
+KEYS = {
+    "tasks_user_id_fkey": (todo.UnknownUserError, "title", "'x'"),
+    "conversations_user_id_fkey": (todo.UnknownUserError, "title", "'x'"),
+    "messages_conversation_id_fkey": (todo.NotFoundError, SAYS, f"9101, 'user', '{SECRET}'"),
+    "tasks_pkey": (todo.ConflictError, "id, title", f"9001, '{SECRET}'"),
+    "conversations_pkey": (todo.ConflictError, "id", "9001"),
+    "messages_pkey": (todo.ConflictError, f"id, {SAYS}", f"9001, 9001, 'user', '{SECRET}'"),
 }
 
 
 def test_every_constraint_is_provoked(owner: Connection) -> None:
-    query = """
-    select conname from pg_constraint
-    where conrelid::regclass::text = any(%s) and contype <> 'n'
-    """
-    assert set(column(owner, query, [TABLES])) == {*CHECKS, *KEYS}
+    query = "select conname from pg_constraint where conrelid = %s::regclass and contype <> 'n'"
+    found = [name for table in TABLES for name in column(owner, query, [table])]
+    assert set(found) == {*CHECKS, *KEYS}
 
 
 def as_owner(place: Address, *statements: str) -> None:
     """Send statements in one transaction, which the error of the last rolls back."""
-    with engine(place, "todo_owner") as made, unrestricted_session(made) as session:
+    with engine(place, "todo_owner") as made, todo.unrestricted_session(made) as session:
         for statement in statements:
             session.connection().exec_driver_sql(statement)
 
@@ -170,15 +138,16 @@ def as_owner(place: Address, *statements: str) -> None:
 def test_a_constraint_is_told_as_field_and_rule(
     caplog: pytest.LogCaptureFixture, place: Address, constraint: str, suffix: str
 ) -> None:
-    table = constraint.partition("_")[0]
-    rename = f"alter table {table} rename constraint {constraint} to {constraint}{suffix}"
+    kind, table = todo.InvalidError, constraint.partition("_")[0]
     if constraint in CHECKS:
         value, field, rule = CHECKS[constraint]
-        kind: type[TodoError] = InvalidError
         statement = f"update {table} set {field} = {value} where id = 9001"
     else:
-        values, kind = KEYS[constraint]
-        statement = f"insert into {table} {values}"
+        kind, columns, values = KEYS[constraint]
+        user = SECRET if kind is todo.UnknownUserError else "alice"
+        statement = f"insert into {table} (user_id, {columns}) overriding system value"
+        statement += f" values ('{user}', {values})"
+    rename = f"alter table {table} rename constraint {constraint} to {constraint}{suffix}"
     with refused(caplog, kind, psycopg.IntegrityError) as errors:
         as_owner(place, *([rename] if suffix else []), statement)
     (error,) = errors
@@ -186,32 +155,27 @@ def test_a_constraint_is_told_as_field_and_rule(
     if constraint in CHECKS:
         assert (error.field, error.rule) == (field, rule)
         assert error.message == f"{field} {RULES[rule]}."
-    if kind is NotFoundError:
-        assert (error.kind, error.ids, error.message) == (
-            "conversation",
-            [],
-            "No such conversation.",
-        )
-
-
-REQUIRED = """
-select attname, attidentity::text, attgenerated::text from pg_attribute
-where attnotnull and attnum > 0 and attrelid = %s::regclass
-"""
+    if kind is todo.NotFoundError:
+        told = (error.kind, error.ids, error.message)
+        assert told == ("conversation", [], "No such conversation.")
 
 
 @pytest.mark.parametrize("table", TABLES)
 def test_a_null_is_told_as_required(
     caplog: pytest.LogCaptureFixture, place: Address, owner: Connection, table: str
 ) -> None:
-    required = owner.execute(REQUIRED, [table]).fetchall()
+    query = """
+    select attname, attidentity::text, attgenerated::text from pg_attribute
+    where attnotnull and attnum > 0 and attrelid = %s::regclass
+    """
+    required = owner.execute(query, [table]).fetchall()
     assert len(required) >= 4
     for name, identity, generated in required:
         # What the database sets has the rule all the same.
         kind = "identity" if identity else "expression" if generated else ""
         free = [f"alter table {table} alter {name} drop {kind}"] if kind else []
         free.append(f"alter table {table} disable trigger user")
-        with refused(caplog, InvalidError, psycopg.errors.NotNullViolation) as errors:
+        with refused(caplog, todo.InvalidError, pg.NotNullViolation) as errors:
             as_owner(place, *free, f"update {table} set {name} = null where id = 9001")
         assert (errors[0].field, errors[0].rule) == (name, "required")
 
@@ -226,7 +190,7 @@ def deadlock(place: Address) -> None:
 
 
 def serialization_failure(place: Address) -> None:
-    with alice(place, default_transaction_isolation="serializable") as one:
+    with alice(place, query="?options=-c%20default_transaction_isolation%3Dserializable") as one:
         one.tasks.get(9001)
         with alice(place) as two:
             two.tasks.toggle(9001)
@@ -234,21 +198,22 @@ def serialization_failure(place: Address) -> None:
 
 
 def lock_timeout(place: Address) -> None:
-    with alice(place) as one, alice(place, lock_timeout="50ms") as two:
+    with alice(place) as one, alice(place, send="set local lock_timeout = '50ms'") as two:
         one.tasks.toggle(9001)
         two.tasks.toggle(9001)
 
 
-def statement_timeout(place: Address) -> None:
-    with alice(place, statement_timeout="50ms") as session:
-        send(session, "select pg_sleep(10)")
+def failed_transaction(place: Address) -> None:
+    with alice(place) as session:
+        with pytest.raises(psycopg.Error):
+            session.orm.connection().connection.dbapi_connection.execute("select 1 / 0")
+        session.tasks.counts()
 
 
 def admin_shutdown(place: Address) -> None:
-    with alice(place) as session:
-        pid = send(session, "select pg_backend_pid()")
-        with psycopg.connect(place.url) as owner:
-            owner.execute("select pg_terminate_backend(%s, 10000)", [pid])
+    with alice(place) as session, psycopg.connect(place.url) as owner:
+        pid = session.orm.connection().connection.driver_connection.info.backend_pid
+        owner.execute("select pg_terminate_backend(%s, 10000)", [pid])
         session.tasks.counts()
 
 
@@ -264,121 +229,80 @@ def too_many_connections(place: Address) -> None:
 
 def full_pool(place: Address) -> None:
     options = {"pool_size": 1, "max_overflow": 0, "pool_timeout": 0.05}
-    with engine(place, "todo_app", options) as made, user_session(made, "alice"):
-        user_session(made, "alice").__enter__()
+    with engine(place, "todo_app", **options) as made, todo.user_session(made, "alice"):
+        todo.user_session(made, "alice").__enter__()
 
 
-def read_only(place: Address) -> None:
-    with alice(place, default_transaction_read_only="on") as session:
-        session.tasks.toggle(9001)
-
-
-def failed_transaction(place: Address) -> None:
-    with alice(place) as session:
-        driver = session.orm.connection().connection.dbapi_connection
-        with pytest.raises(psycopg.Error):
-            driver.execute("select 1 / 0")
-        session.tasks.counts()
-
-
-def raw(statement: str) -> Callable[[Address], None]:
-    def provoke(place: Address) -> None:
-        with alice(place) as session:
-            send(session, statement)
-
-    return provoke
-
-
-Provoked = tuple[Callable[[Address], None], type[TodoError], type[BaseException]]
-E = psycopg.errors
-PROVOKED: dict[str, Provoked] = {
-    "deadlock": (deadlock, ConflictError, E.DeadlockDetected),
-    "serialization": (serialization_failure, ConflictError, E.SerializationFailure),
-    "lock timeout": (lock_timeout, ConflictError, E.LockNotAvailable),
-    "failed transaction": (failed_transaction, ConflictError, E.InFailedSqlTransaction),
-    "statement timeout": (statement_timeout, UnavailableError, E.QueryCanceled),
-    "admin shutdown": (admin_shutdown, UnavailableError, E.AdminShutdown),
-    "too many connections": (too_many_connections, UnavailableError, psycopg.OperationalError),
-    "full pool": (full_pool, UnavailableError, sa.exc.TimeoutError),
-    "read-only": (read_only, UnavailableError, E.ReadOnlySqlTransaction),
-    "table": (raw(f"select from {SECRET}"), SchemaVersionError, E.UndefinedTable),
-    "column": (raw(f"select {SECRET} from tasks"), SchemaVersionError, E.UndefinedColumn),
-    "function": (raw(f"select {SECRET}()"), SchemaVersionError, E.UndefinedFunction),
-    "schema": (raw(f"select {SECRET}.f()"), SchemaVersionError, E.InvalidSchemaName),
-    "column's privilege": (
-        raw(f"update tasks set user_id = '{SECRET}'"),
-        PermissionDeniedError,
-        E.InsufficientPrivilege,
-    ),
-    "row security": (
-        raw(f"insert into tasks (user_id, title) values ('bob', '{SECRET}')"),
-        PermissionDeniedError,
-        E.InsufficientPrivilege,
-    ),
-    "type": (raw(f"select '{SECRET}'::date"), InvalidError, E.InvalidDatetimeFormat),
-    "another": (
-        raw(f"do $$ begin raise exception '{SECRET}'; end $$"),
-        TodoError,
-        E.RaiseException,
-    ),
-    "syntax": (raw(f"selec '{SECRET}'"), TodoError, E.SyntaxError),
+# What goes wrong, or the statement that does, and the error's cause.
+PROVOKED: dict[type[todo.TodoError], list[tuple[Callable[[Address], None] | str, Any]]] = {
+    todo.ConflictError: [
+        (deadlock, pg.DeadlockDetected),
+        (serialization_failure, pg.SerializationFailure),
+        (lock_timeout, pg.LockNotAvailable),
+        (failed_transaction, pg.InFailedSqlTransaction),
+    ],
+    todo.UnavailableError: [
+        (admin_shutdown, pg.AdminShutdown),
+        (too_many_connections, psycopg.OperationalError),
+        (full_pool, sa.exc.TimeoutError),
+        ("set local statement_timeout = '50ms'; select pg_sleep(10)", pg.QueryCanceled),
+        ("set transaction read only; delete from tasks", pg.ReadOnlySqlTransaction),
+    ],
+    todo.SchemaVersionError: [
+        (f"select from {SECRET}", pg.UndefinedTable),
+        (f"select {SECRET} from tasks", pg.UndefinedColumn),
+        (f"select {SECRET}()", pg.UndefinedFunction),
+        (f"select {SECRET}.f()", pg.InvalidSchemaName),
+    ],
+    todo.PermissionDeniedError: [
+        (f"update tasks set user_id = '{SECRET}'", pg.InsufficientPrivilege),
+        (f"insert into tasks (user_id, title) select 'bob', '{SECRET}'", pg.InsufficientPrivilege),
+    ],
+    todo.InvalidError: [(f"select '{SECRET}'::date", pg.InvalidDatetimeFormat)],
+    todo.TodoError: [
+        (f"do $$ begin raise exception '{SECRET}'; end $$", pg.RaiseException),
+        (f"selec '{SECRET}'", pg.SyntaxError),
+    ],
 }
 
 
-@pytest.mark.parametrize("case", PROVOKED)
+@pytest.mark.parametrize(
+    ("kind", "provoke", "cause"),
+    [(kind, *each) for kind, cases in PROVOKED.items() for each in cases],
+)
 def test_a_failure_is_told_as_one_of_the_tree(
-    caplog: pytest.LogCaptureFixture, place: Address, case: str
+    caplog: pytest.LogCaptureFixture, place: Address, kind: Any, provoke: Any, cause: Any
 ) -> None:
-    provoke, kind, cause = PROVOKED[case]
     with refused(caplog, kind, cause):
-        provoke(place)
+        if callable(provoke):
+            provoke(place)
+        else:
+            with alice(place, send=provoke):
+                pass
 
 
 @pytest.mark.parametrize("odd", ["\0", "\ud800"])
 def test_text_that_cannot_be_sent_has_a_rule_and_no_field(
     caplog: pytest.LogCaptureFixture, place: Address, odd: str
 ) -> None:
-    with (
-        refused(caplog, InvalidError, (psycopg.DataError, UnicodeEncodeError)) as errors,
-        alice(place) as session,
-    ):
-        session.orm.add(Task(user_id="alice", title=f"{SECRET}{odd}"))
+    causes = (psycopg.DataError, UnicodeEncodeError)
+    with refused(caplog, todo.InvalidError, causes) as errors, alice(place) as session:
+        session.orm.add(todo.Task(user_id="alice", title=f"{SECRET}{odd}"))
         session.orm.flush()
     assert (errors[0].field, errors[0].rule) == (None, "characters")
 
 
-def test_an_error_of_the_applications_own_is_left_alone(
-    caplog: pytest.LogCaptureFixture, place: Address
-) -> None:
-    own = ValueError(SECRET)
-    with pytest.raises(ValueError, match=SECRET) as caught, alice(place):
-        raise own
-    assert caught.value is own
-    assert not [each for each in caplog.records if each.name == "todo_schema"]
-
-
 def test_the_tree() -> None:
-    public = {getattr(todo_schema, name) for name in todo_schema.__all__}
-    errors = {each for each in public if isinstance(each, type) and issubclass(each, Exception)}
-    assert errors == {
-        TodoError,
-        ConfigurationError,
-        ConflictError,
-        CursorError,
-        InvalidError,
-        NotFoundError,
-        PermissionDeniedError,
-        SchemaVersionError,
-        UnavailableError,
-        UnknownUserError,
-    }
-    assert all(issubclass(each, TodoError) for each in errors)
-    assert CursorError.__bases__ == (InvalidError,)
-    assert {each.__bases__ for each in errors - {TodoError, CursorError}} == {(TodoError,)}
+    """Its names are those of the document: tests/package/test_api.py."""
+    errors = {getattr(todo, name) for name in todo.__all__ if name.endswith("Error")}
+    assert todo.TodoError.__bases__ == (Exception,)
+    assert todo.CursorError.__bases__ == (todo.InvalidError,)
+    others = errors - {todo.TodoError, todo.CursorError}
+    assert {each.__bases__ for each in others} == {(todo.TodoError,)}
 
 
 def test_a_message_names_ten_ids_at_most() -> None:
-    error = NotFoundError("task", range(1, 13))
+    error = todo.NotFoundError("task", range(1, 13))
     assert error.ids == [*range(1, 13)]
     assert error.message == "No task with id 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 and 2 more."
-    assert NotFoundError("task", [7]).message == "No task with id 7."
+    assert todo.NotFoundError("task", [7]).message == "No task with id 7."

@@ -8,7 +8,9 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import Any
 from zipfile import ZipFile
 
 import pytest
@@ -23,68 +25,61 @@ pytestmark = pytest.mark.soak
 TOOLS = Path(sys.executable).parent
 PYRIGHT = ROOT / "tests" / "node" / "node_modules" / ".bin" / "pyright"
 
-GOOD = """
+#: The types of results, the same from both kinds of sessions.
+RESULTS = {
+    "user()": "todo.UserRead",
+    "tasks.create(todo.TaskCreate(title='x', tags=['a']))": "todo.TaskRead",
+    "tasks.get(1)": "todo.TaskRead",
+    "tasks.get(task_id=1)": "todo.TaskRead",
+    "tasks.list()": "todo.Slice[todo.TaskRead]",
+    "tasks.list(todo.TaskFilter(completed=False))": "todo.Slice[todo.TaskRead]",
+    "tasks.list(sort='title', order='desc')": "todo.Slice[todo.TaskRead]",
+    "tasks.page(page=2, total='exact')": "todo.Page[todo.TaskRead]",
+    "tasks.search('milk')": "todo.Slice[todo.TaskRead]",
+    "tasks.counts()": "todo.TaskCounts",
+    "tasks.update(1, todo.TaskUpdate(due_date=None))": "todo.TaskRead",
+    "tasks.update_many([1], todo.TaskUpdate(title='x'))": "list[todo.TaskRead]",
+    "tasks.delete_many([1])": "int",
+    "conversations.get(1)": "todo.ConversationRead",
+    "conversations.list()": "todo.Slice[todo.ConversationRead]",
+    "messages.create(1, todo.MessageCreate(role='user', content='x'))": "todo.MessageRead",
+    "messages.list(1, order='desc')": "todo.Slice[todo.MessageRead]",
+}
+
+
+def asserted(call: str) -> str:
+    """Return the assertions of `RESULTS`, where `call` is how a session is called."""
+    lines = [f"assert_type({call}.{each}, {result})" for each, result in RESULTS.items()]
+    return "\n        ".join(lines)
+
+
+GOOD = f"""
 from __future__ import annotations
 
 import asyncio
 from typing import assert_type
 
+import todo_schema as todo
 from sqlmodel import Session, col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
-from todo_schema import (
-    ConversationRead,
-    InvalidError,
-    MessageCreate,
-    MessageRead,
-    NotFoundError,
-    Page,
-    Slice,
-    Task,
-    TaskCounts,
-    TaskCreate,
-    TaskFilter,
-    TaskRead,
-    TaskUpdate,
-    TodoError,
-    UserRead,
-    UserSession,
-    aio,
-    check_schema,
-    create_engine,
-    unrestricted_session,
-    user_session,
-)
+from todo_schema import aio
 
 
 def sync() -> None:
-    engine = create_engine("postgresql://localhost/todo", pool_size=2)
-    assert_type(check_schema(engine), str)
-    with user_session(engine, "alice", require_user=True) as session:
-        assert_type(session, UserSession)
-        assert_type(session.user(), UserRead)
+    engine = todo.create_engine("postgresql://localhost/todo", pool_size=2)
+    assert_type(todo.check_schema(engine), str)
+    with todo.user_session(engine, "alice", require_user=True) as session:
+        assert_type(session, todo.UserSession)
         assert_type(session.orm, Session)
-        assert_type(session.tasks.create(TaskCreate(title="x", tags=["a"])), TaskRead)
-        assert_type(session.tasks.get(1), TaskRead)
-        assert_type(session.tasks.get(task_id=1), TaskRead)
-        assert_type(session.tasks.list(), Slice[TaskRead])
-        assert_type(session.tasks.list(TaskFilter(completed=False)).items, list[TaskRead])
-        assert_type(session.tasks.list(sort="title", order="desc").next_cursor, str | None)
-        assert_type(session.tasks.page(page=2, total="exact"), Page[TaskRead])
-        assert_type(session.tasks.page().total, int | None)
-        assert_type(session.tasks.search("milk"), Slice[TaskRead])
-        assert_type(session.tasks.counts(), TaskCounts)
-        assert_type(session.tasks.counts().open, int)
-        assert_type(session.tasks.update(1, TaskUpdate(due_date=None)), TaskRead)
-        assert_type(session.tasks.update_many([1], TaskUpdate(title="x")), list[TaskRead])
-        assert_type(session.tasks.delete_many([1]), int)
+        {asserted("session")}
         session.tasks.delete(1)
-        assert_type(session.conversations.get(1), ConversationRead)
-        assert_type(session.conversations.list(), Slice[ConversationRead])
-        message = MessageCreate(role="user", content="x")
-        assert_type(session.messages.create(1, message), MessageRead)
-        assert_type(session.messages.list(1, order="desc"), Slice[MessageRead])
-        assert_type(session.orm.exec(select(Task).where(col(Task.title) == "x")).one(), Task)
-    with unrestricted_session(engine) as plain:
+        assert_type(session.tasks.list().items, list[todo.TaskRead])
+        assert_type(session.tasks.list().next_cursor, str | None)
+        assert_type(session.tasks.page().total, int | None)
+        assert_type(session.tasks.counts().open, int)
+        wanted = select(todo.Task).where(col(todo.Task.title) == "x")
+        assert_type(session.orm.exec(wanted).one(), todo.Task)
+    with todo.unrestricted_session(engine) as plain:
         assert_type(plain, Session)
 
 
@@ -93,13 +88,9 @@ async def asynchronous() -> None:
     assert_type(await aio.check_schema(engine, exact=True), str)
     async with aio.user_session(engine, "alice") as session:
         assert_type(session, aio.UserSession)
-        assert_type(await session.user(), UserRead)
         assert_type(session.orm, AsyncSession)
-        assert_type(await session.tasks.get(1), TaskRead)
-        assert_type(asyncio.create_task(session.tasks.get(1)), asyncio.Task[TaskRead])
-        assert_type(await session.tasks.list(sort="priority"), Slice[TaskRead])
-        assert_type(await session.tasks.update_many([1], TaskUpdate(title="x")), list[TaskRead])
-        assert_type(await session.messages.list(1), Slice[MessageRead])
+        {asserted("await session")}
+        assert_type(asyncio.create_task(session.tasks.get(1)), asyncio.Task[todo.TaskRead])
         await session.tasks.delete(1)
         await session.commit()
     async with aio.unrestricted_session(engine) as plain:
@@ -108,17 +99,23 @@ async def asynchronous() -> None:
 
 try:
     asyncio.run(asynchronous())
-except NotFoundError as error:
+except todo.NotFoundError as error:
     assert_type(error.ids, list[int])
-except InvalidError as error:
+except todo.InvalidError as error:
     assert_type(error.field, str | None)
     assert_type(error.rule, str)
-except TodoError as error:
+except todo.TodoError as error:
     assert_type(error.message, str)
 """
 
 BAD = """
 from todo_schema import TaskCreate, TaskFilter, TaskRead, aio, create_engine, user_session
+from todo_schema.fastapi import add_error_handlers, async_session_dependency, session_dependency
+
+add_error_handlers("app")  # error
+session_dependency(aio.create_engine(), lambda: "alice")  # error
+session_dependency(create_engine(), "alice")  # error
+async_session_dependency(create_engine(), lambda: "alice")  # error
 
 other = create_engine("postgresql://localhost/todo", pool_sise=2)  # error
 engine = create_engine("postgresql://localhost/todo")
@@ -157,11 +154,7 @@ from typing import Annotated
 
 from fastapi import FastAPI
 from todo_schema import Slice, TaskRead, UserSession, aio, create_engine
-from todo_schema.fastapi import (
-    add_error_handlers,
-    async_session_dependency,
-    session_dependency,
-)
+from todo_schema.fastapi import add_error_handlers, async_session_dependency, session_dependency
 
 app = FastAPI()
 add_error_handlers(app)
@@ -172,9 +165,7 @@ def current_user() -> str:
 
 
 Tasks = Annotated[UserSession, session_dependency(create_engine(), current_user)]
-AsyncTasks = Annotated[
-    aio.UserSession, async_session_dependency(aio.create_engine(), current_user)
-]
+AsyncTasks = Annotated[aio.UserSession, async_session_dependency(aio.create_engine(), current_user)]
 
 
 @app.get("/tasks")
@@ -187,31 +178,14 @@ async def task(session: AsyncTasks, task_id: int) -> TaskRead:
     return await session.tasks.get(task_id)
 """
 
-BAD_SERVICE = """
-from todo_schema import aio, create_engine
-from todo_schema.fastapi import add_error_handlers, async_session_dependency, session_dependency
-
-add_error_handlers("app")  # error
-session_dependency(aio.create_engine(), lambda: "alice")  # error
-session_dependency(create_engine(), "alice")  # error
-async_session_dependency(create_engine(), lambda: "alice")  # error
-"""
-
 
 def output(*command: str | Path, cwd: Path, status: int = 0, database: str = "") -> str:
     """Run a program apart from this checkout's environment, and return what it prints."""
     hidden = ("PYTHON", "VIRTUAL_ENV", "MYPY")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
-    done = subprocess.run(
-        list(map(str, command)),
-        cwd=cwd,
-        env={**inherited, "DATABASE_URL": database},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=600,
-        check=False,
-    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    environment = {**inherited, "DATABASE_URL": database}
+    done = subprocess.run(command, cwd=cwd, env=environment, timeout=600, check=False, **pipes)
     assert done.returncode == status, f"{command}\n{done.stdout}"
     return done.stdout
 
@@ -225,39 +199,35 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return found
 
 
-def install(requirement: str, folder: Path) -> Path:
-    """Make an environment with the locked versions of what is required; return its Python."""
-    python = folder / "venv" / "bin" / "python"
-    output(TOOLS / "uv", "venv", "--python", sys.executable, folder / "venv", cwd=folder)
-    # Constraints, not requirements: what the lock has for development alone stays away.
-    to = ["--python", python, "--constraint", ROOT / "requirements.lock"]
-    output(TOOLS / "uv", "pip", "install", *to, requirement, cwd=folder)
-    return python
-
-
 @pytest.fixture(scope="module")
-def bare(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def install(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Make an environment with the package and an extra, of locked versions; return its Python."""
+
+    @cache
+    def install(extra: str) -> Path:
+        folder = tmp_path_factory.mktemp("environment")
+        python = folder / "venv" / "bin" / "python"
+        output(TOOLS / "uv", "venv", "--python", sys.executable, folder / "venv", cwd=folder)
+        # Constraints, not requirements: what the lock has for development alone stays away.
+        to = ["--python", python, "--constraint", ROOT / "requirements.lock"]
+        requirement = f"todo-schema{extra} @ {wheel.as_uri()}"
+        output(TOOLS / "uv", "pip", "install", *to, requirement, cwd=folder)
+        return python
+
+    return install
+
+
+@pytest.fixture
+def bare(install: Callable[[str], Path]) -> Path:
     """A Python with the package and what it needs at run time, and nothing else."""
-    return install(str(wheel), tmp_path_factory.mktemp("bare"))
-
-
-@pytest.fixture(scope="module")
-def with_fastapi(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return install(f"todo-schema[fastapi] @ {wheel.as_uri()}", tmp_path_factory.mktemp("extra"))
+    return install("")
 
 
 def mypy(python: Path, file: Path, status: int) -> set[int]:
     """Check a file as an application does, and return the lines with errors."""
     options = ["--strict", "--config-file=", f"--cache-dir={file.parent / 'cache'}"]
-    told = output(
-        TOOLS / "mypy",
-        *options,
-        "--python-executable",
-        python,
-        file,
-        cwd=file.parent,
-        status=status,
-    )
+    command = [TOOLS / "mypy", *options, "--python-executable", python, file]
+    told = output(*command, cwd=file.parent, status=status)
     found = re.findall(r"^(.+?):(\d+): error", told, re.MULTILINE)
     assert {name for name, _ in found} <= {file.name}, told
     print(told)
@@ -273,26 +243,8 @@ def pyright(python: Path, file: Path, status: int) -> set[int]:
     told = output(PYRIGHT, "--outputjson", "--pythonpath", python, cwd=file.parent, status=status)
     document = json.loads(told)
     assert document["summary"]["filesAnalyzed"] == 1
-    for each in document["generalDiagnostics"]:
-        print(each["range"]["start"]["line"] + 1, each["message"])
+    print(told)
     return {each["range"]["start"]["line"] + 1 for each in document["generalDiagnostics"]}
-
-
-CHECKERS = pytest.mark.parametrize("check", [mypy, pyright], ids=["mypy", "pyright"])
-Check = Callable[[Path, Path, int], set[int]]
-
-
-def verdict(check: Check, python: Path, program: str, folder: Path) -> None:
-    """A program's errors are where its comments say, and nowhere else."""
-    file = folder / "program.py"
-    file.write_text(program)
-    lines = {n for n, line in enumerate(program.splitlines(), 1) if line.endswith("# error")}
-    assert check(python, file, 1 if lines else 0) == lines
-
-
-def examples() -> list[str]:
-    document = (ROOT / "models" / "README.md").read_text("utf-8")
-    return re.findall(r"^```python\n(.*?)^```", document, re.MULTILINE | re.DOTALL)
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
@@ -314,9 +266,8 @@ def test_it_works_with_its_run_time_dependencies_alone(
     output(bare, "-W", "error", "-c", "import todo_schema, todo_schema.aio", cwd=tmp_path)
     document = json.loads(output(bare, "-m", "todo_schema.corpus", "list", "--json", cwd=tmp_path))
     assert document["package"] == wheel.name.split("-")[1]
-    assert [each["name"] for each in document["statements"]] == [
-        each.name for each in corpus.statements()
-    ]
+    names = [each["name"] for each in document["statements"]]
+    assert names == [each.name for each in corpus.statements()]
     server.allow_logins()
     url = migrated.with_(user="todo_app").url
     told = output(bare, "-m", "todo_schema.corpus", "run", cwd=tmp_path, database=url)
@@ -331,13 +282,18 @@ def test_a_missing_extra_is_told(bare: Path, tmp_path: Path, extra: str) -> None
     assert f"todo-schema[{extra}]" in told.splitlines()[-1]
 
 
-@CHECKERS
-@pytest.mark.parametrize("program", [GOOD, BAD, examples()[0]], ids=["good", "bad", "readme"])
-def test_types_of_sessions(bare: Path, tmp_path: Path, check: Check, program: str) -> None:
-    verdict(check, bare, program, tmp_path)
+DOCUMENT = (ROOT / "models" / "README.md").read_text("utf-8")
+README = re.findall(r"^```python\n(.*?)^```", DOCUMENT, re.MULTILINE | re.DOTALL)[0]
+PROGRAMS = {"good": GOOD, "bad": BAD, "readme": README, "service": SERVICE}
 
 
-@CHECKERS
-@pytest.mark.parametrize("program", [SERVICE, BAD_SERVICE], ids=["good", "bad"])
-def test_types_of_services(with_fastapi: Path, tmp_path: Path, check: Check, program: str) -> None:
-    verdict(check, with_fastapi, program, tmp_path)
+@pytest.mark.parametrize("check", [mypy, pyright])
+@pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS)
+def test_errors_are_where_the_comments_say_and_nowhere_else(
+    install: Callable[[str], Path], tmp_path: Path, check: Any, program: str
+) -> None:
+    python = install("[fastapi]" if "todo_schema.fastapi" in program else "")
+    file = tmp_path / "program.py"
+    file.write_text(program)
+    lines = {n for n, line in enumerate(program.splitlines(), 1) if line.endswith("# error")}
+    assert check(python, file, 1 if lines else 0) == lines
