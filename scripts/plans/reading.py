@@ -139,8 +139,15 @@ _BLOCKING = {
     "ModifyTable",
     "SetOp",
     "Sort",
+    "WindowAgg",
 }
 """Nodes that read all they are given before they return a row."""
+
+_THINNING = {"Group", "Hash Join", "Merge Join", "Nested Loop", "Unique"}
+"""Nodes that may return fewer rows than they are given; any other does so by a filter alone."""
+
+_SCANS = {"Index Scan", "Index Only Scan", "Bitmap Index Scan"}
+_WHOLE = {"Seq Scan", "Tid Scan", "Tid Range Scan", "Sample Scan", "Foreign Scan", "Custom Scan"}
 
 
 def reading(plan: Node, catalog: Catalog) -> Reading:
@@ -153,37 +160,62 @@ def reading(plan: Node, catalog: Catalog) -> Reading:
     """
     spared = (index.name for index in catalog.indexes.values() if index.table in catalog.small)
     found = Reading(spared=frozenset(spared))
-    for node, limited in _nodes(plan, limited=False):
-        for reach, index in _reads(node, catalog, limited):
-            found.reach = max(found.reach, reach)
-            if index and index not in found.indexes:
-                found.indexes.append(index)
+    for node, most in _nodes(plan, Reach.RANGE):
+        kind, name = node["Node Type"], node.get("Index Name", "")
+        if kind in _WHOLE:
+            is_small = node.get("Relation Name") in catalog.small
+            found.reach = max(found.reach, Reach.KEY if is_small else Reach.TABLE)
+        elif kind in _SCANS and name in catalog.indexes:
+            found.reach = max(found.reach, _by_index(node, catalog, most))
+            if name not in found.indexes:
+                found.indexes.append(name)
     return found
 
 
-def _nodes(node: Node, *, limited: bool) -> Iterator[tuple[Node, bool]]:
-    """Yield each node, and whether it is asked for no more rows than a limit's."""
-    yield node, limited
+def _nodes(node: Node, most: Reach) -> Iterator[tuple[Node, Reach]]:
+    """Yield each node, and how much of what it finds in order it is asked for at the most.
+
+    That is `limit` below a LIMIT, `filter` where what lies between leaves rows out, else `range`.
+    """
+    yield node, most
     kind = node["Node Type"]
-    inside = kind == "Limit" or (limited and kind not in _BLOCKING)
+    if kind == "Limit":
+        inside = Reach.LIMIT
+    elif kind in _BLOCKING:
+        inside = Reach.RANGE
+    else:
+        is_thinning = kind in _THINNING and node.get("Join Type") != "Left"
+        inside = max(most, Reach.FILTER) if is_thinning or "Filter" in node else most
     for child in node.get("Plans", ()):
-        relation = child.get("Parent Relationship")
-        yield from _nodes(child, limited=inside and relation in ("Outer", "Member", "Subquery"))
+        lazy = child.get("Parent Relationship") in ("Outer", "Member", "Subquery")
+        yield from _nodes(child, inside if lazy else Reach.RANGE)
 
 
-def _reads(node: Node, catalog: Catalog, limited: bool) -> Iterator[tuple[Reach, str | None]]:
-    kind = node["Node Type"]
-    if kind in ("Seq Scan", "Tid Scan", "Sample Scan"):
-        is_small = node.get("Relation Name") in catalog.small
-        yield Reach.KEY if is_small else Reach.TABLE, None
-    elif kind in ("Index Scan", "Index Only Scan", "Bitmap Index Scan"):
-        index = catalog.indexes.get(node["Index Name"])
-        if index:
-            condition = node.get("Index Cond", "")
-            filtered = "Filter" in node
-            yield _by_index(index, catalog, condition, filtered, limited), index.name
-    elif kind == "Subquery Scan" and limited and "Filter" in node:
-        yield Reach.FILTER, None
+def _by_index(node: Node, catalog: Catalog, most: Reach) -> Reach:
+    """Return how much a node reads by its index.
+
+    Parameters
+    ----------
+    node : a scan of an index
+    catalog : has the index
+    most : how much of what it finds it is asked for
+    """
+    index = catalog.indexes[node["Index Name"]]
+    if index.table in catalog.small:
+        return Reach.KEY
+    condition = _VALUE.sub("?", node.get("Index Cond", ""))
+    said = _conditions(index.columns, condition)
+    equal = [column for column, sign in zip(index.columns, said, strict=True) if sign == "="]
+    if index.table in catalog.tenants and catalog.tenant not in equal:
+        return Reach.TABLE
+    if index.unique and len(equal) == len(index.columns):
+        return Reach.KEY
+    if most == Reach.RANGE:
+        return Reach.RANGE if condition else Reach.TABLE
+    # One range: equal columns first, then at most one comparison (of rows, perhaps).
+    rest = "".join(sign or " " for sign in said).lstrip("=").rstrip()
+    is_one = " " not in rest and "=" not in rest
+    return most if is_one and "Filter" not in node else Reach.FILTER
 
 
 @lru_cache(maxsize=4096)
@@ -197,24 +229,6 @@ def _conditions(columns: tuple[str, ...], condition: str) -> tuple[str, ...]:
         else:
             found.append("<" if re.search(name, condition) else "")
     return tuple(found)
-
-
-def _by_index(
-    index: Index, catalog: Catalog, condition: str, filtered: bool, limited: bool
-) -> Reach:
-    if index.table in catalog.small:
-        return Reach.KEY
-    said = _conditions(index.columns, condition)
-    equal = [column for column, sign in zip(index.columns, said, strict=True) if sign == "="]
-    if index.table in catalog.tenants and catalog.tenant not in equal:
-        return Reach.TABLE
-    if index.unique and len(equal) == len(index.columns):
-        return Reach.KEY
-    if limited:
-        # One range: equal columns first, then at most one comparison (of rows, perhaps).
-        rest = "".join(sign or " " for sign in said).lstrip("=").rstrip()
-        return Reach.FILTER if filtered or " " in rest or "=" in rest else Reach.LIMIT
-    return Reach.RANGE if condition else Reach.TABLE
 
 
 _VALUE = re.compile(r"'(?:[^']|'')*'(?:::[\w ]+(?:\[\])?)?|\$\d+|\b\d+(?:\.\d+)?\b")

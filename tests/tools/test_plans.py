@@ -85,10 +85,17 @@ def test_every_statement_is_planned_as_it_is_meant_to_be(
             Reach.FILTER,
         ),
         ("where user_id = %(user_id)s and title > 'x' order by id limit 20", Reach.FILTER),
+        (
+            "cross join lateral (select from task_search as s where s.user_id = tasks.user_id"
+            " and s.task_id = tasks.id limit 1) as s where user_id = %(user_id)s"
+            " order by id desc limit 20",
+            Reach.FILTER,
+        ),
         ("where user_id = %(user_id)s order by id desc", Reach.RANGE),
         ("where user_id = %(user_id)s order by title limit 20", Reach.RANGE),
         ("where user_id = %(user_id)s order by updated_at limit 20", Reach.RANGE),
         ("where id = 5", Reach.TABLE),
+        ("where user_id = '(id = 5)' limit 20", Reach.LIMIT),
         ("where user_id > %(user_id)s order by user_id, id limit 20", Reach.TABLE),
         ("order by id desc limit 20", Reach.TABLE),
         ("", Reach.TABLE),
@@ -104,6 +111,13 @@ def test_what_a_plan_reads_is_told_by_its_structure(
             plan = asked.plan(statement, tenant)
             assert plan.reading.reach == reach, asked.text(statement, tenant)
             assert plan.fault == (None if reach == Reach.KEY else f"reads {reach}, not key")
+
+
+def test_a_bitmap_reads_its_range_below_a_limit_too(billion: Address) -> None:
+    sql = "select * from tasks where user_id = %(user_id)s limit 20"
+    statement = Statement("x", sql, {}, ROLE, (), Reach.LIMIT)
+    with planner(billion, "set local enable_indexscan = off") as asked:
+        assert asked.plan(statement, HEAVY).fault == "reads range, not limit"
 
 
 def test_a_database_without_rows_takes_no_disk(server: LocalServer, billion: Address) -> None:
