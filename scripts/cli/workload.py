@@ -1,8 +1,8 @@
-"""Commands about demo data and measuring: seed, bench schema, bench package."""
+"""Commands about demo data and measuring: seed, bench schema, bench package, bench load."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from json import dumps
@@ -10,16 +10,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
 
+from scripts.cli.progress import progress_bar
 from scripts.database import connect
 from scripts.errors import refuse
 from scripts.output import JsonOption, Output, command
@@ -37,29 +29,6 @@ app.add_typer(bench, name="bench")
 
 SECONDS = 5.0
 """That `bench package` takes by default, beside what making its data takes."""
-
-
-@contextmanager
-def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
-    """Show bars on a terminal; give what advances one: its name, how many more, of how many."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    console = Console(stderr=True)
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as progress:
-        bars: dict[str, TaskID] = {}
-
-        def advance(name: str, count: int, total: int) -> None:
-            if name not in bars:
-                bars[name] = progress.add_task(name, total=total)
-            progress.advance(bars[name], count)
-
-        yield advance
 
 
 @app.command()
@@ -119,11 +88,8 @@ def schema(
 ) -> None:
     """Load reference data and measure what reads touch and writes log, ours and other designs."""
     with command("bench schema", json=json) as out:
-        designs = [own_design(), *map(read_design, against or ())]
+        designs = read_designs(against)
         known = budgets(designs[0].parts)
-        names = [design.name for design in designs]
-        if len(set(names)) < len(names):
-            raise refuse("bad-design", "two designs have one name", fix="rename a folder")
         if report:
             report.mkdir(parents=True, exist_ok=True)
         server = bench_server(SETTINGS)
@@ -166,6 +132,66 @@ def package(
         out.finish(
             list(below_goal(figures)), rounds=done, results=[asdict(each) for each in figures]
         )
+
+
+@bench.command("load")
+def under_load(
+    tasks: Annotated[
+        int, typer.Option(min=1_000, max=100_000_000, help="How many tasks there are.")
+    ] = 100_000,
+    against: Annotated[
+        list[Path] | None, typer.Option(help="The folder of another design; may be repeated.")
+    ] = None,
+    clients: Annotated[
+        list[int] | None,
+        typer.Option(min=1, max=200, help="How many at once; repeat it.", show_default="1, 8, 32"),
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option(min=0.1, max=3_600, help="For each design and number of clients.")
+    ] = 10.0,
+    json: JsonOption = False,
+) -> None:
+    """Put designs under load: reads and writes by many clients that share a pool."""
+    # Loads SQLAlchemy, which the other commands can do without.
+    from scripts.workload.load import measure  # noqa: PLC0415
+
+    with command("bench load", json=json) as out:
+        designs = read_designs(against)
+        server = bench_server(SETTINGS)
+        server.start()
+        with alone(server), progress_bar() as bar:
+            for design in designs:
+                check(server, design)
+            loader = Loader(server, tasks, bar)
+            out.say(loader.check_disk(len(designs) + 1))  # and a copy
+            counts = sorted(set(clients or (1, 8, 32)))
+            measured = list(measure(loader, designs, clients=counts, seconds=seconds))
+        results = [result for result, _ in measured]
+        head = "design,clients,per second,read p50,p99,write p50,p99,wait p99,in use,HOT,dead rows"
+        out.table(
+            [*head.split(","), "lock waits", "deadlocks", "errors"],
+            [
+                [
+                    *(each.design, each.clients, each.per_second),
+                    *(*each.reads.values(), *each.writes.values(), *each.pool.values()),
+                    *(each.hot, each.dead_rows, each.lock_waits, each.deadlocks),
+                    sum(each.errors.values()),
+                ]
+                for each in results
+            ],
+        )
+        out.say(f"\ntimes in ms; the data stays in {server.home}")
+        findings = [finding for _, wrong in measured for finding in wrong]
+        out.finish(findings, results=[asdict(result) for result in results])
+
+
+def read_designs(against: list[Path] | None) -> list[Design]:
+    """Return our design and those of the folders; ToolError `bad-design`: two have one name."""
+    designs = [own_design(), *map(read_design, against or ())]
+    names = [design.name for design in designs]
+    if len(set(names)) < len(names):
+        raise refuse("bad-design", "two designs have one name", fix="rename a folder")
+    return designs
 
 
 def run(

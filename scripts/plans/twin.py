@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable, Iterator
+import struct
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,6 +21,30 @@ from scripts.server import LocalServer, local_server
 BLOCK = 8192
 SEGMENT = 131_072
 """Blocks of a relation's file before it goes on in the next one: a gigabyte."""
+
+INNER = 1.45
+"""Entries of a B-tree's inner page for each of a leaf's, whose entries are whole: measured on ten
+indexes of the reference data."""
+
+BTREES = """
+select relname, reltuples, relpages
+from pg_class
+where
+    relnamespace = 'public'::regnamespace
+    and relkind = 'i'
+    and relam = (select oid from pg_am where amname = 'btree')
+"""
+
+EVICT = """
+select pg_relation_filepath(oid), count(twin.pg_buffercache_evict(bufferid))
+from pg_class
+left join twin.pg_buffercache as b
+    on b.relfilenode = pg_relation_filenode(oid)
+    and b.reldatabase = (select oid from pg_database where datname = current_database())
+    and b.relblocknumber = 0
+where relnamespace = 'public'::regnamespace and relname = %s
+group by oid
+"""
 
 RELATIONS = """
 select pg_relation_filepath(oid), relpages
@@ -51,7 +77,8 @@ def twin(
     It is the superuser's address, who may become every role that sends a statement.
 
     The planner takes a table's size from its files' lengths: they grow by holes, which take no
-    disk, and planning never reads them. Nothing may execute a statement there.
+    disk, and planning reads nothing of them but an index's first page. Nothing may execute a
+    statement there.
 
     Parameters
     ----------
@@ -79,6 +106,7 @@ def twin(
             grow(connection)
             restore_indexes(connection, statistics)
             grow(connection)
+            plant(connection, estimated_heights(connection))
         yield superuser
 
 
@@ -104,3 +132,45 @@ def grow(connection: psycopg.Connection) -> None:
             if number:
                 os.chown(path, owner.st_uid, owner.st_gid)
                 path.chmod(0o600)
+
+
+def estimated_heights(connection: psycopg.Connection) -> dict[str, int]:
+    """Return how high the B-trees of a database should be, by name; a leaf alone is 0."""
+    heights = {}
+    for name, rows, pages in connection.execute(BTREES).fetchall():
+        if pages > 2:
+            heights[name] = math.ceil(math.log(pages) / math.log(max(2, INNER * rows / pages)))
+    return heights
+
+
+def plant(connection: psycopg.Connection, heights: Mapping[str, int]) -> None:
+    """Make empty B-trees of a local database as high as the planner shall take them for.
+
+    It reads the height from an index's first page, and it decides between plans that cost nearly
+    the same. The root, the second page, becomes an empty leaf of that height: what looks into the
+    index while planning finds nothing.
+
+    Parameters
+    ----------
+    connection : of the superuser, after `grow`
+    heights : levels above the leaves, by the index's name
+    """
+    connection.execute("create schema twin; create extension pg_buffercache schema twin")
+    connection.execute("checkpoint")
+    (folder,) = connection.execute("show data_directory").fetchone() or ("",)
+    for name, height in heights.items():
+        (file, _) = connection.execute(EVICT, [name]).fetchone() or ("", 0)
+        with (Path(folder) / file).open("r+b") as index:
+            page = bytearray(index.read(BLOCK))
+            # BTMetaPageData: after magic number and version root, level, fast root and its level.
+            struct.pack_into("<4I", page, 32, 1, height, 1, height)
+            index.seek(0)
+            index.write(page + _empty_leaf(height))
+
+
+def _empty_leaf(level: int) -> bytes:
+    """Return a B-tree's page without entries, as PageHeaderData and BTPageOpaqueData have it."""
+    special = BLOCK - 16
+    header = struct.pack("<Q6HI", 0, 0, 0, 24, special, special, BLOCK | 4, 0)
+    leaf_and_root = 3
+    return header + bytes(special - 24) + struct.pack("<3I2H", 0, 0, level, leaf_and_root, 0)
