@@ -493,12 +493,12 @@ def test_invented_key_ids_cause_no_more_than_one_fetch(app: Running, keys: Keys)
 
 @pytest.mark.row("R1", "R32")
 def test_with_better_auth_itself(database: Address, owner: Connection) -> None:
-    password = "correct horse"
+    phrase = "correct horse"
     with better_auth(database) as issuer, ExitStack() as stack:
         given = {"issuer": issuer.base_url, "audience": issuer.base_url, "jwks_cooldown": 0}
         for kind in CREATE_APP:
             app = stack.enter_context(serving(kind, database, issuer.jwks_url, **given))
-            session = issuer.sign_up(f"{kind}@example.com", kind, password)
+            session = issuer.sign_up(f"{kind}@example.com", kind, phrase)
             client = Client(app, issuer.jwt(session))
             me = client.done("GET", "/me")
             assert (me["id"], me["email"]) == (issuer.user_id(session), f"{kind}@example.com")
