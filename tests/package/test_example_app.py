@@ -511,7 +511,7 @@ def test_with_better_auth_itself(database: Address, owner: Connection) -> None:
             assert renewed.done("GET", "/tasks")["items"] == [task]
             client.refused(401, "GET", "/tasks")
 
-            assert issuer.post("/delete-user", {"password": password}, session).status_code == 200
+            assert issuer.post("/delete-user", {"password": phrase}, session).status_code == 200
             renewed.refused(401, "GET", "/tasks")
             renewed.refused(401, "POST", "/tasks", json={"title": "Buy bread"})
             assert value(owner, "select count(*) from tasks") == 0
