@@ -86,10 +86,7 @@ def project() -> Project:
             continue
         word = "unknown" if key not in known else form if key in table else "missing"
         raise refuse("settings", f"[tool.schema] of pyproject.toml: {key} is {word}", status=2)
-    paths = {
-        key: ROOT / table.pop(key)
-        for key in ("migrations", "snapshot", "queries", "roles", "statistics")
-    }
+    paths = {key: ROOT / table.pop(key) for key in PATHS}
     return Project(**paths, **table)
 
 

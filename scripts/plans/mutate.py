@@ -37,7 +37,7 @@ class Dropped:
     constraint : whether it backs a constraint, and stays for that
     size : its bytes
     reading : the statements that read by it
-    worse : of those, what the ones that now read more than they are meant to do, by name
+    worse : of those, by name, what each reads without it, where that is more than it is meant to
     """
 
     index: str

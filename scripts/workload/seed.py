@@ -6,9 +6,10 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -126,11 +127,11 @@ class Load:
         stop = Event()
         with ThreadPoolExecutor(SESSIONS) as pool:
             try:
-                for loaded in pool.map(
-                    lambda share: self._load(share, offsets, progress, resume=resume, stop=stop),
-                    shares,
-                ):
-                    rows.update(loaded)
+                load = partial(
+                    self._load, offsets=offsets, progress=progress, resume=resume, stop=stop
+                )
+                for done in as_completed([pool.submit(load, share) for share in shares]):
+                    rows.update(done.result())
             except BaseException:  # an interruption, or one session's error: the others end, too
                 stop.set()
                 raise
@@ -152,9 +153,9 @@ class Load:
     def _load(
         self,
         moments: list[tuple[float, float]],
+        *,
         offsets: dict[str, int],
         progress: Callable[[int], None],
-        *,
         resume: bool,
         stop: Event,
     ) -> Counter[str]:

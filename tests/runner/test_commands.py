@@ -25,38 +25,24 @@ from scripts.settings import ROOT
 from tests.support.commands import run, run_json
 from tests.support.pgbouncer import pgbouncer
 
+Connection = psycopg.Connection[Any]
 A = ("create table a (id int primary key)", "-- data-loss: the rows of a\ndrop table a")
 B = ("create table b (id int primary key)", "drop table b")
 WAITING = "set local lock_timeout = '20s';\nselect pg_advisory_xact_lock(7)"
 SLOW = "create table slow (id int primary key);\nselect pg_sleep(60);\ncreate table late ()"
 
-TABLE = """
-[tool.schema]
-migrations = "migrations"
-snapshot = "schema.sql"
-roles = "roles.sql"
-queries = "queries.sql"
-statistics = "statistics.json"
-mirrors = "none:metadata"
-corpus = []
-tenant_column = "owner_id"
-context_function = "set_owner"
-application_role = "nobody_app"
-local_database = "shop"
-local_owner = "todo_owner"
-"""
-
 
 class Checkout:
-    """A project of its own with the tools copied into it, and a database for it."""
+    """A project with migrations of its own and the tools copied into it, and a database for it."""
 
     def __init__(self, folder: Path, address: Address) -> None:
         self.folder, self.address = folder, address
-        self.migrations = folder / "migrations"
-        self.migrations.mkdir()
+        self.migrations, self.roles = folder / "migrations", folder / "sql/roles.sql"
+        for made in (self.migrations, self.roles.parent):
+            made.mkdir()
         shutil.copytree(ROOT / "scripts", folder / "scripts")
-        (folder / "pyproject.toml").write_text(TABLE)
-        (folder / "roles.sql").write_text("select 1")
+        shutil.copy(ROOT / "pyproject.toml", folder)
+        self.roles.write_text("select 1")
         # As a database that is not the local server's, with all that is refused there.
         self.environment = {
             "MIGRATION_DATABASE_URL": address.url,
@@ -77,6 +63,9 @@ class Checkout:
     def json(self, *arguments: str) -> Any:
         return run_json(*arguments, cwd=self.folder, **self.environment)
 
+    def events(self, *arguments: str) -> list[Any]:
+        return [json.loads(line) for line in self.run(*arguments, "--json").stdout.splitlines()]
+
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [sys.executable, "-m", "scripts", *arguments],
@@ -91,7 +80,7 @@ class Checkout:
         with connect(self.address, purpose="test") as connection:
             query = "select tablename from pg_tables where schemaname = 'public'"
             names = {name for (name,) in connection.execute(query)}
-        return {name for name in names if "yoyo" not in name and name != "migration_history"}
+        return {name for name in names if "yoyo" not in name} - {"migration_history"}
 
     def applied(self) -> list[str]:
         with connect(self.address, purpose="test") as connection:
@@ -100,13 +89,11 @@ class Checkout:
 
 @pytest.fixture
 def checkout(tmp_path: Path, scratch: Address) -> Checkout:
-    folder = tmp_path / "shop"
-    folder.mkdir()
-    return Checkout(folder, scratch)
+    return Checkout(tmp_path, scratch)
 
 
 @pytest.fixture
-def watcher(scratch: Address) -> Iterator[psycopg.Connection[Any]]:
+def watcher(scratch: Address) -> Iterator[Connection]:
     with connect(scratch, purpose="watcher") as connection:
         yield connection
 
@@ -119,7 +106,7 @@ def wait_for(condition: Callable[[], Any], seconds: float = 20) -> Any:
     return value
 
 
-def sleeping(watcher: psycopg.Connection[Any]) -> Any:
+def sleeping(watcher: Connection) -> Any:
     """The process that runs the statement where `SLOW` or `WAITING` takes its time."""
     return watcher.execute(
         "select pid from pg_stat_activity where state = 'active' and pid <> pg_backend_pid()"
@@ -130,19 +117,12 @@ def sleeping(watcher: psycopg.Connection[Any]) -> Any:
 @pytest.mark.row("R10")
 def test_plan_prints_the_exact_sql_in_order_and_changes_nothing(checkout: Checkout) -> None:
     checkout.write({"0001.a-a": A, "0002.b-b": B})
+    file = "migrations/0001.a-a.sql"
     done = checkout.run("plan")
     assert done.returncode == 0
-    assert done.stdout == (
-        f"-- migrations/0001.a-a.sql\n\n{A[0]}\n\n-- migrations/0002.b-b.sql\n\n{B[0]}\n\n"
-    )
-    document = checkout.json("plan", "--to", "0001")
-    assert document["pending"] == [
-        {
-            "id": "0001.a-a",
-            "file": "migrations/0001.a-a.sql",
-            "transactional": True,
-            "sql": A[0],
-        }
+    assert done.stdout == f"-- {file}\n\n{A[0]}\n\n-- migrations/0002.b-b.sql\n\n{B[0]}\n\n"
+    assert checkout.json("plan", "--to", "0001")["pending"] == [
+        {"id": "0001.a-a", "file": file, "transactional": True, "sql": A[0]}
     ]
     with connect(checkout.address, purpose="test") as connection:
         query = "select count(*) from pg_tables where schemaname = 'public'"
@@ -150,45 +130,41 @@ def test_plan_prints_the_exact_sql_in_order_and_changes_nothing(checkout: Checko
 
 
 @pytest.mark.row("R9", "R10")
-def test_migrate_tells_each_file_with_its_time(checkout: Checkout) -> None:
+def test_migrate_and_rollback_tell_each_file_in_text_and_in_events(checkout: Checkout) -> None:
     checkout.write({"0001.a-a": A, "0002.b-b": B}, seal=False)
     assert checkout.run("seal").stdout == "0001.a-a\n0002.b-b\n"
-    done = checkout.run("migrate")
-    lines = [line.split() for line in done.stdout.splitlines()]
+    lines = [line.split() for line in checkout.run("migrate").stdout.splitlines()]
     assert [(line[0], line[1], line[3]) for line in lines] == [
         ("applied", "0001.a-a", "ms"),
         ("applied", "0002.b-b", "ms"),
     ]
     again = checkout.run("migrate")
     assert (again.returncode, again.stdout) == (0, "nothing to do: every migration is applied\n")
-
-
-def test_migrate_and_rollback_give_one_event_a_line(checkout: Checkout) -> None:
-    checkout.write({"0001.a-a": A, "0002.b-b": B})
-
-    def events(*arguments: str) -> list[Any]:
-        return [json.loads(line) for line in checkout.run(*arguments, "--json").stdout.splitlines()]
-
-    up = events("migrate")
+    (refused,) = checkout.events("rollback", "--to", "0000")
+    assert (refused["event"], refused["findings"][0]["code"]) == ("error", "data-loss")
+    down = checkout.events("rollback", "--to", "0000", "--accept-data-loss")
+    told = [(event["event"], event.get("id")) for event in down if event["event"] != "reverting"]
+    assert told == [
+        ("reverted", "0002.b-b"),
+        ("data-loss", "0001.a-a"),
+        ("reverted", "0001.a-a"),
+        ("done", None),
+    ]
+    up = checkout.events("migrate")
     assert [event["event"] for event in up] == [*(["applying", "applied"] * 2), "done"]
     assert all(event["v"] == 1 and event["at"] for event in up)
     assert up[-1]["applied"] == ["0001.a-a", "0002.b-b"]
-    refused = events("rollback", "--to", "0000")
-    assert [event["event"] for event in refused] == ["error"]
-    assert refused[0]["findings"][0]["code"] == "data-loss"
-    down = events("rollback", "--to", "0000", "--accept-data-loss")
-    assert [event["event"] for event in down if event["event"] != "reverting"] == [
-        "reverted",
-        "data-loss",
-        "reverted",
-        "done",
-    ]
 
 
 @pytest.mark.row("R10")
-def test_status_tells_applied_pending_and_the_exit_status(checkout: Checkout) -> None:
+def test_status_and_history_tell_what_is_applied_and_by_whom(checkout: Checkout) -> None:
     checkout.write({"0001.a-a": A, "0002.b-b": B})
     checkout.run("migrate", "--to", "0001")
+    (entry,) = checkout.json("history")["entries"]
+    assert (entry["operation"], entry["migration_id"]) == ("apply", "0001.a-a")
+    assert entry["application"] == "schema-migrate"
+    assert entry["git_commit"] is None  # this project is no checkout of git
+    assert "0001.a-a" in checkout.run("history").stdout
     document = checkout.json("status")
     assert document["ok"] is True
     assert [row["id"] for row in document["applied"]] == ["0001.a-a"]
@@ -201,32 +177,26 @@ def test_status_tells_applied_pending_and_the_exit_status(checkout: Checkout) ->
 
 
 @pytest.mark.row("R10")
-def test_history_tells_who_did_what_from_where(checkout: Checkout) -> None:
-    checkout.write({"0001.a-a": A})
-    checkout.run("migrate")
-    (entry,) = checkout.json("history")["entries"]
-    assert (entry["operation"], entry["migration_id"]) == ("apply", "0001.a-a")
-    assert entry["application"] == "schema-migrate"
-    assert entry["git_commit"] is None  # this project is no checkout of git
-    assert "0001.a-a" in checkout.run("history").stdout
-
-
-@pytest.mark.row("R10")
 def test_new_then_plan_leads_from_a_name_to_a_migration(checkout: Checkout) -> None:
-    checkout.write({"0001.a-a": A})
-    assert checkout.json("new", "add-b")["files"] == [
-        "migrations/0002.add-b.sql",
-        "migrations/0002.add-b.rollback.sql",
+    checkout.write({"0007.a-a": A})
+    assert checkout.json("new", "add-tasks-note")["files"] == [
+        "migrations/0008.add-tasks-note.sql",
+        "migrations/0008.add-tasks-note.rollback.sql",
     ]
+    # What was only begun is refused, not applied as an empty file.
     done = checkout.run("plan")
     assert done.returncode == 1
-    assert "migrations/0002.add-b.sql: holds no statement" in done.stderr
-    assert checkout.run("new", "Nonsense").returncode == 2
+    assert "migrations/0008.add-tasks-note.sql: holds no statement" in done.stderr
+    wrong = checkout.run("new", "Add tasks; note")
+    assert wrong.returncode == 2
+    assert "verb-object" in wrong.stderr
 
 
-def test_an_error_is_shown_with_its_line(checkout: Checkout) -> None:
+def test_an_error_is_shown_with_its_line_and_what_is_applied(checkout: Checkout) -> None:
     broken = "create table b ();\n\nalter table b drop column c;"
     checkout.write({"0001.a-a": A, "0002.b-b": broken})
+    last = checkout.events("migrate")[-1]
+    assert (last["event"], last["applied"]) == ("error", ["0001.a-a"])
     done = checkout.run("migrate")
     assert done.returncode == 1
     assert done.stderr.splitlines()[:2] == [
@@ -236,60 +206,65 @@ def test_an_error_is_shown_with_its_line(checkout: Checkout) -> None:
     ]
     assert done.stderr.splitlines()[-1].startswith("  fix: ")
     assert checkout.tables() == {"a"}
+    checkout.roles.write_text("select 1;\nselect nonsense;\n")
+    done = checkout.run("migrate")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: sql/roles.sql:2: column 8: ")
 
 
+@pytest.mark.matrix
 @pytest.mark.row("R9")
-def test_a_second_migrate_waits_for_the_first(
-    checkout: Checkout, watcher: psycopg.Connection[Any]
-) -> None:
+def test_a_second_migrate_waits_for_the_first(checkout: Checkout, watcher: Connection) -> None:
     checkout.write({"0001.a-a": WAITING})
     watcher.execute("select pg_advisory_lock(7)")
     with checkout.start("migrate") as first:
-        wait_for(lambda: sleeping(watcher))
-        impatient = checkout.run("migrate", "--lock-wait", "0")
+        (pid,) = wait_for(lambda: sleeping(watcher))
+        refused = checkout.run("migrate", "--lock-wait", "0.3", "--json")
         with checkout.start("migrate") as second:
             assert second.stdout
             told = second.stdout.readline()
             watcher.execute("select pg_advisory_unlock(7)")
             output, _ = second.communicate(timeout=20)
-    assert impatient.returncode == 1
-    assert "another run holds the migration lock: process" in impatient.stderr
-    assert "schema-migrate" in impatient.stderr
-    assert first.returncode == 0
-    assert second.returncode == 0
+    assert refused.returncode == 1
+    waiting, error = map(json.loads, refused.stdout.splitlines())
+    assert (waiting["event"], error["event"]) == ("waiting", "error")
+    (finding,) = error["findings"]
+    held = f"another run holds the migration lock: process {pid}, schema-migrate"
+    assert finding["code"] == "locked"
+    assert finding["message"].startswith(held)
+    assert (first.returncode, second.returncode) == (0, 0)
     assert told.startswith("waiting for the migration lock: process ")
     assert output == "nothing to do: every migration is applied\n"
     assert checkout.applied() == ["0001.a-a"]
 
 
 @pytest.mark.row("R9")
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("how", "status"),
+    [(signal.SIGKILL, -9), (signal.SIGTERM, -15), (signal.SIGINT, 130), ("the server goes", 1)],
+)
 def test_a_run_that_is_stopped_in_a_file_leaves_nothing_of_it(
-    checkout: Checkout, watcher: psycopg.Connection[Any], how: signal.Signals
+    checkout: Checkout, watcher: Connection, how: signal.Signals | str, status: int
 ) -> None:
     checkout.write({"0001.a-a": A, "0002.b-b": SLOW})
     with checkout.start("migrate") as process:
-        wait_for(lambda: sleeping(watcher))
-        process.send_signal(how)
+        (pid,) = wait_for(lambda: sleeping(watcher))
+        if isinstance(how, signal.Signals):
+            process.send_signal(how)
+        else:
+            watcher.execute("select pg_terminate_backend(%s)", [pid])
         _, errors = process.communicate(timeout=20)
-    if how == signal.SIGINT:
-        assert process.returncode == 130
-        assert "Traceback" not in errors
-    killed = time.monotonic()
+    assert process.returncode == status
+    assert "Traceback" not in errors
+    if status == 1:
+        assert errors.startswith("error: migrations/0002.b-b.sql:2:")
     free = "select count(*) = 0 from pg_locks where locktype = 'advisory'"
     wait_for(lambda: watcher.execute(free).fetchone() == (True,), seconds=10)
-    print(f"the lock went {time.monotonic() - killed:.2f} s after {how.name}")
     assert checkout.tables() == {"a"}
     assert checkout.applied() == ["0001.a-a"]
     checkout.write({"0002.b-b": B})
     assert checkout.run("migrate").returncode == 0
     assert checkout.tables() == {"a", "b"}
-
-
-def test_an_error_after_the_first_file_tells_what_is_applied(checkout: Checkout) -> None:
-    checkout.write({"0001.a-a": A, "0002.b-b": "alter table nowhere add column x int"})
-    last = json.loads(checkout.run("migrate", "--json").stdout.splitlines()[-1])
-    assert (last["event"], last["applied"]) == ("error", ["0001.a-a"])
 
 
 def test_another_roles_address_is_told_in_text_and_in_json(checkout: Checkout) -> None:
@@ -309,37 +284,12 @@ def test_another_roles_address_is_told_in_text_and_in_json(checkout: Checkout) -
     assert checkout.json("status")["findings"][0]["code"] == "database"
 
 
-def test_an_error_in_the_roles_file_names_its_line(checkout: Checkout) -> None:
-    checkout.write({"0001.a-a": A})
-    (checkout.folder / "roles.sql").write_text("select 1;\nselect nonsense;\n")
-    done = checkout.run("migrate")
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: roles.sql:2: column 8: ")
-
-
-def test_a_server_that_goes_away_is_told_and_nothing_is_half_applied(
-    checkout: Checkout, watcher: psycopg.Connection[Any]
-) -> None:
-    checkout.write({"0001.a-a": SLOW})
-    with checkout.start("migrate") as process:
-        (pid,) = wait_for(lambda: sleeping(watcher))
-        watcher.execute("select pg_terminate_backend(%s)", [pid])
-        _, errors = process.communicate(timeout=20)
-    assert process.returncode == 1
-    assert errors.startswith("error: migrations/0001.a-a.sql:2:")
-    assert "Traceback" not in errors
-    assert checkout.tables() == set()
-
-
 @pytest.mark.row("R9")
 def test_a_pooler_is_refused(checkout: Checkout, scratch: Address) -> None:
     checkout.write({"0001.a-a": A})
     with pgbouncer(scratch) as pooled:
-        done = run(
-            "migrate",
-            cwd=checkout.folder,
-            **{**checkout.environment, "MIGRATION_DATABASE_URL": pooled.url},
-        )
+        checkout.environment["MIGRATION_DATABASE_URL"] = pooled.url
+        done = checkout.run("migrate")
     assert done.returncode == 1
     assert "is a connection pooler" in done.stderr
     assert checkout.tables() == set()

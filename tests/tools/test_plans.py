@@ -113,6 +113,18 @@ def test_what_a_plan_reads_is_told_by_its_structure(
             assert plan.fault == (None if reach == Reach.KEY else f"reads {reach}, not key")
 
 
+@pytest.mark.parametrize(("tenant", "value"), [(HEAVY, "'heavy 1'::text"), (GENERIC, "($1)::text")])
+def test_a_plan_is_for_one_tenant_or_any_and_under_row_security(
+    corpus: list[Statement], billion: Address, tenant: str, value: str
+) -> None:
+    (get,) = [each for each in corpus if each.name == "tasks.get"]
+    with planner(billion) as asked:
+        text = "\n".join(asked.text(get, tenant))
+    assert f"Index Cond: ((user_id = {value}" in text
+    assert "One-Time Filter: (" in text
+    assert "current_setting('app.user_id'::text, true)" in text
+
+
 def test_a_bitmap_reads_its_range_below_a_limit_too(billion: Address) -> None:
     sql = "select * from tasks where user_id = %(user_id)s limit 20"
     statement = Statement("x", sql, {}, ROLE, (), Reach.LIMIT)

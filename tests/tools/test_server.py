@@ -9,7 +9,6 @@ import stat
 import subprocess
 import sys
 import sysconfig
-import time
 import timeit
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
@@ -21,11 +20,12 @@ import psycopg
 import pytest
 
 from scripts.address import Address, parse_address
-from scripts.binaries import can_reach, embedded_binaries, service_account
+from scripts.binaries import can_reach, embedded_binaries, run, service_account
 from scripts.errors import ToolError
 from scripts.scratch import scratch_database
 from scripts.server import OUTSIDE, LocalServer
 from scripts.settings import ROOT, project
+from tests.runner.test_commands import wait_for
 from tests.support.postgres import binaries
 
 FAST = {"fsync": "off", "max_connections": "20", "shared_buffers": "16MB"}
@@ -37,16 +37,18 @@ server = LocalServer(Path(sys.argv[1]))
 print(server.start())
 """
 
+Make = Callable[..., LocalServer]
+
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives processes other users")
 
 
 @pytest.fixture
-def make() -> Iterator[Callable[..., LocalServer]]:
-    """A function that gives a server; all are removed at the end."""
+def make(folder: Path) -> Iterator[Make]:
+    """A function that gives a server in a folder of the test's; all are removed at the end."""
     servers: list[LocalServer] = []
 
-    def make(folder: Path, binaries: Path | None = None) -> LocalServer:
-        servers.append(LocalServer(folder, binaries, FAST))
+    def make(where: str | Path = "local", binaries: Path | None = None) -> LocalServer:
+        servers.append(LocalServer(folder / where, binaries, FAST))
         return servers[-1]
 
     yield make
@@ -73,23 +75,24 @@ def sessions(address: Address) -> psycopg.Connection:
     return psycopg.connect(**address.parameters, autocommit=True, connect_timeout=5)
 
 
-def ask(address: Address, query: str) -> tuple[object, ...]:
+def ask(address: Address, statement: str) -> tuple[object, ...] | None:
+    """Run a statement; return the first row, where it gives rows."""
     with sessions(address) as connection:
-        row = connection.execute(query).fetchone()
-        assert row is not None
-        return row
+        cursor = connection.execute(statement)
+        return cursor.fetchone() if cursor.description else None
 
 
-def write(address: Address, statement: str) -> None:
-    with sessions(address) as connection:
-        connection.execute(statement)
+def starting(server: LocalServer) -> subprocess.Popen[str]:
+    """A process of its own that makes and starts the server."""
+    command = [sys.executable, "-c", START, str(server.home.parent)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
 
 def pid_file(server: LocalServer) -> Path:
     return server.home / "data/postmaster.pid"
 
 
-def server_process(server: LocalServer) -> psutil.Process:
+def process_of(server: LocalServer) -> psutil.Process:
     return psutil.Process(int(pid_file(server).read_text().split()[0]))
 
 
@@ -98,58 +101,45 @@ def is_alive(process: psutil.Process) -> bool:
 
 
 def kill(server: LocalServer) -> None:
-    process = server_process(server)
+    process = process_of(server)
     process.kill()
-    wait_until(lambda: not is_alive(process))
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline, "waited for 10 s"
-        time.sleep(0.01)
+    wait_for(lambda: not is_alive(process), seconds=10)
 
 
 def test_it_starts_once_and_a_repeat_is_cheap(server: LocalServer) -> None:
-    process = server_process(server)
+    process = process_of(server)
     assert server.is_running
     assert server.start() is False
-    assert server_process(server) == process
+    assert process_of(server) == process
     assert min(timeit.repeat(server.start, number=5)) / 5 < 0.05
     assert min(timeit.repeat(lambda: server.is_running, number=5)) / 5 < 0.01
 
 
-def test_remove_leaves_nothing(folder: Path, make: Callable[..., LocalServer]) -> None:
-    server = make(folder / "local")
-    server.start()
-    process = server_process(server)
+def test_of_two_starts_at_once_one_starts_and_remove_leaves_nothing(
+    folder: Path, make: Make
+) -> None:
+    server = make()
+    starts = [starting(server), starting(server)]
+    assert sorted(start.communicate(timeout=30)[0].strip() for start in starts) == ["False", "True"]
+    assert server.is_running
+    process = process_of(server)
     assert server.remove() is True
     assert list(folder.iterdir()) == []
     assert not is_alive(process)
     assert server.remove() is False
     with pytest.raises(ToolError, match="no local server yet") as raised:
         server.address("owner", "todo")
-    assert raised.value.findings[0].code == "local-server"
-    assert raised.value.findings[0].fix == "make up"
-
-
-def test_of_two_starts_at_once_one_starts(folder: Path, make: Callable[..., LocalServer]) -> None:
-    command = [sys.executable, "-c", START, str(folder / "local")]
-    starts = [
-        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)
-    ]
-    server = make(folder / "local")
-    assert sorted(start.communicate(timeout=30)[0].strip() for start in starts) == ["False", "True"]
-    assert server.is_running
+    (finding,) = raised.value.findings
+    assert (finding.code, finding.fix) == ("local-server", "make up")
 
 
 def test_it_starts_after_kill_9_with_a_busy_session(server: LocalServer) -> None:
     address = server.address("owner", "todo")
-    write(address, "create table kept ()")
+    ask(address, "create table kept ()")
     with closing(sessions(address)) as busy:
         busy.pgconn.send_query(b"do $$ begin loop null; end loop; end $$")
         state = f"select state = 'active' from pg_stat_activity where pid = {busy.info.backend_pid}"
-        wait_until(lambda: ask(address, state) == (True,))
+        wait_for(lambda: ask(address, state) == (True,), seconds=10)
         orphan = psutil.Process(busy.info.backend_pid)
         kill(server)
         assert server.is_running is False
@@ -159,27 +149,27 @@ def test_it_starts_after_kill_9_with_a_busy_session(server: LocalServer) -> None
     assert ask(address, "select count(*) from kept") == (0,)
 
 
-@pytest.mark.parametrize("foreign", ["postgres", "python"])
+@pytest.mark.parametrize("is_server", [True, False], ids=["postgres", "python"])
 def test_a_stale_pid_file_that_names_a_foreign_process_is_not_believed(
-    server: LocalServer, folder: Path, make: Callable[..., LocalServer], foreign: str
+    server: LocalServer, make: Make, is_server: bool
 ) -> None:
-    other = make(folder / "other")
-    pid = os.getpid()
-    if foreign == "postgres":
+    other = make("other")
+    if is_server:
         other.start()
-        pid = server_process(other).pid
+    pid = process_of(other).pid if is_server else os.getpid()
     kill(server)
-    lines = pid_file(server).read_text().splitlines()
-    pid_file(server).write_text("\n".join([str(pid), *lines[1:]]))
+    _, *lines = pid_file(server).read_text().splitlines()
+    stale = "\n".join([str(pid), *lines])
+    pid_file(server).write_text(stale)
     assert server.is_running is False
     assert server.stop() is False
-    pid_file(server).write_text("\n".join([str(pid), *lines[1:]]))
+    pid_file(server).write_text(stale)
     assert server.start() is True
-    assert other.is_running is (foreign == "postgres")
+    assert other.is_running is is_server
 
 
 def test_data_and_port_are_kept_unless_somebody_has_the_port(server: LocalServer) -> None:
-    write(server.address("owner", "todo"), "create table kept ()")
+    ask(server.address("owner", "todo"), "create table kept ()")
     ports = [server.superuser.port]
     assert server.stop() is True
     assert server.is_running is False
@@ -195,7 +185,7 @@ def test_data_and_port_are_kept_unless_somebody_has_the_port(server: LocalServer
 
 @pytest.mark.parametrize("lost", ["data", "server.json"])
 def test_it_is_made_anew_when_a_part_is_gone(server: LocalServer, lost: str) -> None:
-    process = server_process(server)
+    process = process_of(server)
     if lost == "data":
         server.stop()
         shutil.rmtree(server.home / lost)
@@ -207,11 +197,10 @@ def test_it_is_made_anew_when_a_part_is_gone(server: LocalServer, lost: str) -> 
     assert ask(server.superuser, "select current_user") == ("postgres",)
 
 
-def test_it_starts_after_initdb_was_killed(folder: Path, make: Callable[..., LocalServer]) -> None:
-    server = make(folder / "local")
-    command = [sys.executable, "-c", START, str(folder / "local")]
-    with subprocess.Popen(command, cwd=ROOT) as start:
-        wait_until((server.home / "data/PG_VERSION").exists)
+def test_it_starts_after_initdb_was_killed(make: Make) -> None:
+    server = make()
+    with starting(server) as start:
+        wait_for((server.home / "data/PG_VERSION").exists, seconds=10)
         start.kill()
     assert not (server.home / "server.json").exists()
     assert server.start() is True
@@ -221,24 +210,24 @@ def test_it_starts_after_initdb_was_killed(folder: Path, make: Callable[..., Loc
 
 
 def test_a_copied_checkout_leaves_the_server_alone(
-    server: LocalServer, folder: Path, make: Callable[..., LocalServer]
+    server: LocalServer, folder: Path, make: Make
 ) -> None:
     shutil.copytree(server.home.parent, folder / "copy", ignore_dangling_symlinks=True)
-    copy = make(folder / "copy")
+    copy = make("copy")
     assert copy.is_running is False
     assert not copy.owns(server.address("owner", "todo"))
     assert copy.stop() is False
     assert copy.remove() is True
     copy.start()
     assert copy.superuser.port != server.superuser.port
-    assert ask(server.superuser, "select 1") == ask(copy.superuser, "select 1")
+    assert ask(server.superuser, "select 1") == ask(copy.superuser, "select 1") == (1,)
 
 
-def test_a_moved_checkout_keeps_its_server(folder: Path, make: Callable[..., LocalServer]) -> None:
-    server = make(folder / "local")
+def test_a_moved_checkout_keeps_its_server(folder: Path, make: Make) -> None:
+    server = make()
     server.start()
     address = server.prepare("owner", "todo")
-    write(address, "create table kept ()")
+    ask(address, "create table kept ()")
     for name, runs in (("running", True), ("stopped", False)):
         if not runs:
             server.stop()
@@ -250,17 +239,15 @@ def test_a_moved_checkout_keeps_its_server(folder: Path, make: Callable[..., Loc
 
 
 @as_root
-def test_as_root_in_a_private_folder_it_lives_outside(
-    tmp_path: Path, make: Callable[..., LocalServer]
-) -> None:
+def test_as_root_in_a_private_folder_it_lives_outside(tmp_path: Path, make: Make) -> None:
     tmp_path.chmod(0o700)
     package = embedded_binaries().parents[1]
     for part in (package, package.with_name(f"{package.name}.libs")):
         (tmp_path / part.name).symlink_to(part)
     private = tmp_path / embedded_binaries().relative_to(package.parent)
-    server = make(tmp_path / "local", binaries=private)
+    server = make(tmp_path / "local", private)
     server.start()
-    home, process, port = server.home, server_process(server), server.superuser.port
+    home, process, port = server.home, process_of(server), server.superuser.port
     assert home.parent == OUTSIDE
     assert (tmp_path / "local/server").readlink() == home
     assert process.exe().startswith(str(home / "binaries"))
@@ -274,7 +261,7 @@ def test_as_root_in_a_private_folder_it_lives_outside(
     shutil.copytree(tmp_path / "local", tmp_path / "copy", symlinks=True)
     assert make(tmp_path / "copy").stop() is False
 
-    process = server_process(server)
+    process = process_of(server)
     shutil.rmtree(tmp_path / "local")  # as `git clean` does
     assert server.is_running is False
     assert server.start() is True
@@ -297,20 +284,10 @@ def test_an_ordinary_user_runs_it(folder: Path) -> None:
         "print(server.start(), server.home, server.prepare('owner', 'todo').port > 0)\n"
         "print(server.remove())\n"
     )
-    result = subprocess.run(
-        [python, "-c", script, folder / "local"],
-        user=account.pw_uid,
-        group=account.pw_gid,
-        extra_groups=[],
-        cwd=ROOT,
-        env={"PYTHONPATH": sysconfig.get_path("purelib"), "PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    home = folder / "local/server"
-    assert (result.stdout, result.stderr) == (f"True\nFalse {home} True\nTrue\n", "")
+    variables = (f"PYTHONPATH={sysconfig.get_path('purelib')}", "PYTHONDONTWRITEBYTECODE=1")
+    command = ("env", *variables, python, "-c", script, folder / "local")
+    told = run(*command, timeout=30, cwd=ROOT).stdout
+    assert told == f"True\nFalse {folder / 'local/server'} True\nTrue\n"
     assert list(folder.iterdir()) == []
 
 
@@ -321,7 +298,7 @@ def test_only_the_password_makes_a_superuser(
         ask(server.address("postgres", "postgres"), "select 1")
     for statement in ("copy (select 1) to program 'true'", "alter role owner superuser"):
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            write(server.address("owner", "todo"), statement)
+            ask(server.address("owner", "todo"), statement)
 
     monkeypatch.setenv("PGPASSWORD", "another server's")
     monkeypatch.setenv("PGSSLMODE", "require")
@@ -339,7 +316,7 @@ def test_only_the_password_makes_a_superuser(
 
 def test_it_owns_the_one_address_where_it_listens(server: LocalServer) -> None:
     port = server.superuser.port
-    listening = [c for c in server_process(server).net_connections("all") if c.status == "LISTEN"]
+    listening = [c for c in process_of(server).net_connections("all") if c.status == "LISTEN"]
     assert [c.laddr for c in listening] == [("127.0.0.1", port)]
     cases = {
         f"postgresql://owner@127.0.0.1:{port}/todo": True,
@@ -353,7 +330,7 @@ def test_it_owns_the_one_address_where_it_listens(server: LocalServer) -> None:
     assert not server.owns(server.address("owner", "todo"))
 
 
-def test_the_owner_is_what_it_is_at_neon(server: LocalServer) -> None:
+def test_the_owner_is_what_it_is_at_neon_and_its_roles_may_log_in(server: LocalServer) -> None:
     owner = server.prepare("owner", "todo")
     assert owner == server.address("owner", "todo")
     assert ask(
@@ -370,15 +347,11 @@ def test_the_owner_is_what_it_is_at_neon(server: LocalServer) -> None:
     ) == ("owner", "UTF8", "b", "C.UTF-8", "owner")
     # Letters are letters, and typographic signs are none.
     assert ask(owner, "select to_tsvector('simple', '“ÄÖ” — x')::text") == ("'x':2 'äö':1",)
-
-
-def test_roles_that_the_owner_makes_may_log_in(server: LocalServer) -> None:
-    write(server.address("owner", "todo"), "drop role if exists app; create role app nologin")
+    ask(owner, "drop role if exists app; create role app nologin")
     server.allow_logins()
     assert ask(server.address("app", "todo"), "select current_user") == ("app",)
-    assert ask(
-        server.superuser, "select count(*) from pg_roles where rolname ~ '^pg_' and rolcanlogin"
-    ) == (0,)
+    others = "select count(*) from pg_roles where rolname ~ '^pg_' and rolcanlogin"
+    assert ask(server.superuser, others) == (0,)
 
 
 def test_a_database_is_made_again_while_it_is_used(server: LocalServer) -> None:
@@ -394,6 +367,7 @@ def test_a_database_is_made_again_while_it_is_used(server: LocalServer) -> None:
     [
         ({"settings": {"work_mem": "much"}}, 'invalid value for parameter "work_mem": "much"'),
         ({"binaries": Path("/nowhere/postgres/bin")}, "No such file or directory"),
+        ({"folder": Path(__file__)}, "File exists"),
     ],
 )
 def test_a_failure_says_what_and_the_next_step(
@@ -401,17 +375,11 @@ def test_a_failure_says_what_and_the_next_step(
 ) -> None:
     server.stop()
     with pytest.raises(ToolError) as raised:
-        LocalServer(server.home.parent, **options).start()
+        LocalServer(**{"folder": server.home.parent, **options}).start()
     (finding,) = raised.value.findings
     assert finding.code == "local-server"
     assert reason in finding.message
     assert "make clean" in str(finding.fix)
-
-
-def test_a_file_in_the_place_of_the_folder_is_refused(folder: Path) -> None:
-    (folder / "local").write_text("")
-    with pytest.raises(ToolError, match="File exists"):
-        LocalServer(folder / "local").start()
 
 
 def test_scratch_databases_are_dropped(server: LocalServer) -> None:
@@ -434,10 +402,8 @@ def test_scratch_databases_are_dropped(server: LocalServer) -> None:
 
 
 @pytest.mark.parametrize("version", [16, 17])
-def test_it_runs_other_versions(
-    folder: Path, make: Callable[..., LocalServer], version: int
-) -> None:
-    server = make(folder / "local", binaries=binaries(version))
+def test_it_runs_other_versions(make: Make, version: int) -> None:
+    server = make(binaries=binaries(version))
     server.start()
     address = server.prepare("owner", "todo")
     with sessions(address) as connection:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,21 +13,20 @@ from scripts.database import connect
 from scripts.errors import ToolError
 from scripts.server import LocalServer
 from scripts.settings import project
-from tests.support.commands import run, run_here
+from tests.support.commands import run_here
 
 SECRET = "hunter2secret"  # pragma: allowlist secret
-
-MALFORMED = {
-    "no scheme": f"todo:{SECRET}@localhost/todo",
-    "another scheme": f"mysql://todo:{SECRET}@localhost/todo",  # pragma: allowlist secret
-    "an unescaped @": f"postgresql://todo:{SECRET}@x@localhost/todo",
-    "an unescaped /": f"postgresql://todo:{SECRET}/x@localhost/todo",
-    "no port": f"postgres://todo:{SECRET}@localhost:54x2/todo",  # pragma: allowlist secret
-    "a port too high": f"postgresql://todo:{SECRET}@localhost:99999/todo",
-    "an unknown parameter": f"postgresql://todo:{SECRET}@localhost/todo?nonsense={SECRET}",
-    "a bad escape": f"postgresql://todo:%zz{SECRET}@localhost/todo",  # pragma: allowlist secret
-    "a dsn": f"host=localhost password={SECRET}",
-}
+PLACE = "db.example.com:5432/todo"
+ELSEWHERE = f"postgresql://todo:{SECRET}@{PLACE}"
+POOLED = f"postgresql://todo_app:{SECRET}@ep-x-pooler.eu-central-1.aws.neon.tech/todo"
+OUT = {"MIGRATION_DATABASE_URL": ELSEWHERE}
+NOBODY = f"postgresql://todo:{SECRET}@127.0.0.1:1/todo"
+NAMELESS = {"MIGRATION_DATABASE_URL": "postgresql://u@:1/d", "PGHOST": "203.0.113.1"}
+UNESCAPED = f"postgresql://todo:{SECRET}@x@localhost/todo"
+MALFORMED = "malformed-url: MIGRATION_DATABASE_URL is not a PostgreSQL address"
+UNENCRYPTED = "would allow an unencrypted connection to"
+LOGIN = f"postgresql://u:{SECRET}@"
+SERVER = "SERVER"
 
 
 def told(url: str) -> str:
@@ -41,21 +40,41 @@ def told(url: str) -> str:
     return text
 
 
-@pytest.mark.parametrize("case", MALFORMED)
-def test_a_malformed_address_is_refused_without_its_password(case: str) -> None:
-    assert told(MALFORMED[case]).startswith(
-        "2 malformed-url: MIGRATION_DATABASE_URL is not a PostgreSQL address"
-    )
-
-
-def test_a_refusal_is_two_lines_and_an_exit_status() -> None:
-    done = run("status", MIGRATION_DATABASE_URL=MALFORMED["an unescaped @"])
-    assert (done.returncode, done.stdout) == (2, "")
-    lines = done.stderr.splitlines()
-    assert lines[0] == "error: MIGRATION_DATABASE_URL is not a PostgreSQL address"
-    assert lines[1].startswith("  fix: write postgresql://")
-    assert len(lines) == 2
-    assert SECRET not in done.stderr
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        (f"todo:{SECRET}@localhost/todo", MALFORMED),
+        (f"mysql://todo:{SECRET}@localhost/todo", MALFORMED),  # pragma: allowlist secret
+        (UNESCAPED, MALFORMED),
+        (f"postgresql://todo:{SECRET}/x@localhost/todo", MALFORMED),
+        (f"postgres://todo:{SECRET}@localhost:54x2/todo", MALFORMED),  # pragma: allowlist secret
+        (f"postgresql://todo:{SECRET}@localhost:99999/todo", MALFORMED),
+        (f"postgresql://todo:{SECRET}@localhost/todo?nonsense={SECRET}", MALFORMED),
+        (f"postgresql://todo:%zz{SECRET}@localhost/todo", MALFORMED),  # pragma: allowlist secret
+        (f"host=localhost password={SECRET}", MALFORMED),
+        ("postgresql:///d?service=x", MALFORMED),
+        ("postgresql:///d?host=127.0.0.1,203.0.113.1", MALFORMED),
+        (f"{ELSEWHERE}?sslmode=disable", f"sslmode=disable {UNENCRYPTED}"),
+        (f"{ELSEWHERE}?sslmode=allow", f"sslmode=allow {UNENCRYPTED}"),
+        (f"{ELSEWHERE}?sslmode=prefer", f"sslmode=prefer {UNENCRYPTED}"),
+        # Where libpq really connects decides.
+        (f"{LOGIN}localhost/d?hostaddr=203.0.113.1&sslmode=disable", f"{UNENCRYPTED} 203.0.113.1"),
+        (f"{LOGIN}/d?host=203.0.113.1&sslmode=disable", f"{UNENCRYPTED} 203.0.113.1"),
+        (f"postgresql://postgres:{SECRET}@{SERVER}/postgres", "refuses the password"),
+        (f"postgresql://postgres@{SERVER}/postgres", "wants a password"),
+        (f"postgresql://nobody_here@{SERVER}/postgres", "does not let this role in"),
+        (f"postgresql://todo_owner@{SERVER}/no_such_database", "there is no such database"),
+    ],
+)
+def test_an_address_is_refused_without_its_password(
+    server: LocalServer, url: str, words: str
+) -> None:
+    text = told(url.replace(SERVER, f"127.0.0.1:{server.address('x', 'x').port}"))
+    assert words in text
+    if words == MALFORMED:
+        assert text.startswith(f"2 {MALFORMED}")
+    if SERVER in url:
+        assert text.startswith("1 ")
 
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
@@ -67,137 +86,69 @@ def test_the_usual_schemes_are_understood(scheme: str) -> None:
     assert SECRET not in repr(address)
 
 
-def test_a_dead_port_is_told(server: LocalServer) -> None:
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        port = closed.getsockname()[1]
-        url = f"postgresql://todo:{SECRET}@127.0.0.1:{port}/todo"
-        done = run_here("status", MIGRATION_DATABASE_URL=url)
-    assert done.returncode == 1
-    assert done.stderr.startswith(
-        f"error: no connection to postgresql://todo@127.0.0.1:{port}/todo "
-        "(MIGRATION_DATABASE_URL): Connection refused"
-    )
-    assert SECRET not in done.stderr
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "postgresql://u:{}@localhost/d?hostaddr=203.0.113.1&sslmode=disable",
-        "postgresql://u:{}@/d?host=203.0.113.1&sslmode=disable",
-    ],
-)
-def test_where_libpq_really_connects_decides_about_tls(url: str) -> None:
-    assert "unencrypted connection to 203.0.113.1" in told(url.format(SECRET))
-
-
-def test_the_environments_host_does_not_count(server: LocalServer) -> None:
-    """PGHOST would send the password elsewhere than the address says."""
-    port = server.address("x", "x").port
-    done = run_here(
-        "status", MIGRATION_DATABASE_URL=f"postgresql://u@:{port}/d", PGHOST="203.0.113.1"
-    )
-    assert "u@localhost" in done.stderr
-
-
-@pytest.mark.parametrize("option", ["service=x", "host=127.0.0.1,203.0.113.1"])
-def test_addresses_that_lead_elsewhere_are_refused(option: str) -> None:
-    assert told(f"postgresql:///d?{option}").startswith("2 malformed-url")
-
-
 def test_the_usual_parameters_are_taken(migrated: Address) -> None:
     url = f"{migrated.url}?application_name=x&connect_timeout=3"
     assert run_here("status", MIGRATION_DATABASE_URL=url).returncode == 0
 
 
-@pytest.mark.parametrize("text", ['MIGRATION_DATABASE_URL="postgresql://u@h/d', "\xff"])
-def test_a_broken_dotenv_is_refused(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str
-) -> None:
-    (tmp_path / ".env").write_bytes(text.encode("latin-1"))
-    monkeypatch.setattr("scripts.settings.ROOT", tmp_path)
-    monkeypatch.delenv("MIGRATION_DATABASE_URL", raising=False)
-    settings._dotenv.cache_clear()
-    try:
-        with pytest.raises(ToolError, match=r"\.env"):
-            settings.environment("MIGRATION_DATABASE_URL")
-    finally:
-        settings._dotenv.cache_clear()
-
-
-FAILURES = {
-    "a wrong password": (f"postgres:{SECRET}", "postgres", "refuses the password"),
-    "no password": ("postgres", "postgres", "wants a password"),
-    "an unknown role": ("nobody_here", "postgres", "does not let this role in"),
-    "an unknown database": ("todo_owner", "no_such_database", "there is no such database"),
-}
-
-
-@pytest.mark.parametrize("case", FAILURES)
-def test_a_refused_connection_says_what_to_check(server: LocalServer, case: str) -> None:
-    user, database, words = FAILURES[case]
-    port = server.address("x", "x").port
-    text = told(f"postgresql://{user}@127.0.0.1:{port}/{database}")
-    assert text.startswith("1 ")
-    assert words in text
-
-
-def test_a_missing_setting_is_told(tmp_path: Path) -> None:
-    done = run_here(
-        "status", SCHEMA_LOCAL_DIR=str(tmp_path), MIGRATION_DATABASE_URL="", DATABASE_URL=""
-    )
-    assert done.returncode == 2
-    assert "MIGRATION_DATABASE_URL is not set" in done.stderr
-
-
-def test_a_pooled_address_alone_is_refused() -> None:
-    url = f"postgresql://todo_app:{SECRET}@ep-x-pooler.eu-central-1.aws.neon.tech/todo"
-    done = run_here("status", MIGRATION_DATABASE_URL="", DATABASE_URL=url)
-    assert done.returncode == 2
-    assert "pooled" in done.stderr
-    assert SECRET not in done.stderr
-
-
-@pytest.mark.parametrize("mode", ["disable", "allow", "prefer"])
-def test_a_host_elsewhere_is_only_reached_over_tls(mode: str) -> None:
-    text = told(f"postgresql://todo:{SECRET}@db.example.com/todo?sslmode={mode}")
-    assert f"sslmode={mode} would allow an unencrypted connection" in text
-
-
-def test_the_projects_table_is_complete() -> None:
-    assert project().migrations.is_dir()
-    assert project().local_owner == "todo_owner"
-
-
-def test_a_key_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "pyproject.toml").write_text("[tool.schema]\nmigrations = 'm'\nroles = 'r'\n")
-    monkeypatch.setattr("scripts.settings.ROOT", tmp_path)
-    project.cache_clear()
-    try:
-        with pytest.raises(ToolError, match="application_role is missing"):
-            project()
-    finally:
-        project.cache_clear()
-
-
 @pytest.mark.parametrize(
-    "arguments",
-    [["nonsense"], ["migrate", "--nonsense"], ["rollback", "--to", "0001", "--steps", "1"]],
+    ("command", "environment", "status", "words"),
+    [
+        ("nonsense", {}, 2, ""),
+        ("migrate --nonsense", {}, 2, ""),
+        ("rollback --to 0001 --steps 1", {}, 2, "exclude each other"),
+        ("status", {"SCHEMA_LOCAL_DIR": "/nowhere"}, 2, "MIGRATION_DATABASE_URL is not set"),
+        ("status", {"DATABASE_URL": POOLED}, 2, "pooled"),
+        (
+            "status",
+            {"MIGRATION_DATABASE_URL": UNESCAPED},
+            2,
+            "error: MIGRATION_DATABASE_URL is not a PostgreSQL address\n  fix: write postgresql://",
+        ),
+        (
+            "status",
+            {"MIGRATION_DATABASE_URL": NOBODY},
+            1,
+            "error: no connection to postgresql://todo@127.0.0.1:1/todo "
+            "(MIGRATION_DATABASE_URL): Connection refused",
+        ),
+        # The environment's host would get the password of another.
+        ("status", NAMELESS, 1, "u@localhost:1/d (MIGRATION_DATABASE_URL): Connection refused"),
+        ("reset", OUT, 1, f"{PLACE}: reset is for the local server only"),
+        ("seed --users 1 --tasks 1", OUT, 1, f"{PLACE} (MIGRATION_DATABASE_URL) is not on"),
+    ],
 )
-def test_wrong_use_has_its_own_exit_status(server: LocalServer, arguments: list[str]) -> None:
-    done = run_here(*arguments)
-    assert done.returncode == 2
+def test_wrong_use_and_wrong_databases_are_refused(
+    server: LocalServer, command: str, environment: dict[str, str], status: int, words: str
+) -> None:
+    done = run_here(*command.split(), **environment)
+    assert (done.returncode, done.stdout) == (status, "")
+    assert words in done.stderr
+    assert SECRET not in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_reset_and_seed_are_refused_elsewhere(server: LocalServer) -> None:
-    elsewhere = f"postgresql://todo:{SECRET}@db.example.com/todo"
-    for command, words in {
-        "reset": "db.example.com:5432/todo: reset is for the local server only",
-        "seed --users 1 --tasks 1": "db.example.com:5432/todo (MIGRATION_DATABASE_URL) is not on",
-    }.items():
-        done = run_here(*command.split(), MIGRATION_DATABASE_URL=elsewhere)
-        assert done.returncode == 1
-        assert words in done.stderr
-        assert SECRET not in done.stderr
+@pytest.fixture
+def root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """An empty folder in the place of the project's."""
+    caches = (settings._dotenv, project)
+    monkeypatch.setattr("scripts.settings.ROOT", tmp_path)
+    for cached in caches:
+        cached.cache_clear()
+    yield tmp_path
+    for cached in caches:
+        cached.cache_clear()
+
+
+@pytest.mark.parametrize("text", ['MIGRATION_DATABASE_URL="postgresql://u@h/d', "\xff"])
+def test_a_broken_dotenv_is_refused(monkeypatch: pytest.MonkeyPatch, root: Path, text: str) -> None:
+    (root / ".env").write_bytes(text.encode("latin-1"))
+    monkeypatch.delenv("MIGRATION_DATABASE_URL", raising=False)
+    with pytest.raises(ToolError, match=r"\.env"):
+        settings.environment("MIGRATION_DATABASE_URL")
+
+
+def test_a_key_that_is_missing_is_named(root: Path) -> None:
+    (root / "pyproject.toml").write_text("[tool.schema]\nmigrations = 'm'\nroles = 'r'\n")
+    with pytest.raises(ToolError, match="application_role is missing"):
+        project()
