@@ -92,7 +92,7 @@ def show(
             twin(build, _statistics(statistics).scaled(rows)) as address,
             planner(address) as asked,
         ):
-            plan = asked.plan(statement, tenant)
+            (plan,) = asked.plans([statement], tenant)
             text = asked.text(statement, tenant)
         sql, names = statement.numbered
         intent = [f"reads {statement.reads}", *(f"by {index}" for index in statement.indexes)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,42 +73,60 @@ class Planner:
     def __init__(
         self, connection: psycopg.Connection, tenants: Mapping[str, str], change: str = ""
     ) -> None:
-        self._cursor = psycopg.RawCursor(connection)
+        self._connection = connection
         self._tenants = tenants
         self._change = change
         self._catalog = read_catalog(connection, project().tenant_column)
         self._now: tuple[str, str] | None = None
 
-    def plan(self, statement: Statement, tenant: str) -> Plan:
-        """Return a statement's plan.
+    def plans(self, statements: Sequence[Statement], tenant: str) -> list[Plan]:
+        """Return the plans of some statements of one role, asked for in one go.
 
         Raises
         ------
-        psycopg.Error : the database refuses the statement
+        psycopg.Error : the database refuses one of them
         """
-        row = self._explain(statement, tenant, "format json, costs off")[0]
-        root: Node = row[0][0]["Plan"]
-        return Plan(statement, tenant, root, reading(root, self._catalog))
+        plans = []
+        for statement, rows in zip(
+            statements, self._explain(statements, tenant, "format json, costs off"), strict=True
+        ):
+            root: Node = rows[0][0][0]["Plan"]
+            plans.append(Plan(statement, tenant, root, reading(root, self._catalog)))
+        return plans
 
     def text(self, statement: Statement, tenant: str) -> list[str]:
-        """Return the lines of EXPLAIN's own tree of a plan, with costs; raises as `plan`."""
-        return [line for (line,) in self._explain(statement, tenant, "costs")]
+        """Return the lines of EXPLAIN's own tree of a plan, with costs; raises as `plans`."""
+        (rows,) = self._explain([statement], tenant, "costs")
+        return [line for (line,) in rows]
 
-    def _explain(self, statement: Statement, tenant: str, options: str) -> list[Any]:
+    def _explain(
+        self, statements: Sequence[Statement], tenant: str, options: str
+    ) -> list[list[Any]]:
         value = self._tenants[HEAVY if tenant == GENERIC else tenant]
-        self._enter(statement.role, value)
-        text, names = statement.numbered
+        self._enter(statements[0].role, value)
+        cursor = psycopg.RawCursor(self._connection)
         try:
             if tenant == GENERIC:
-                self._cursor.execute(f"explain (generic_plan, {options}) {text}".encode())
-            else:
+                return self._explain_generic(statements, options)
+            found = []
+            for statement in statements:
+                text, names = statement.numbered
                 values = {**statement.parameters, project().tenant_column: value}
-                explain = f"explain ({options}) {text}"
-                self._cursor.execute(explain.encode(), [values[name] for name in names])
+                explain = f"explain ({options}) {text}".encode()
+                found.append(cursor.execute(explain, [values[name] for name in names]).fetchall())
+            return found
         except psycopg.Error:
             self._now = None  # the transaction has failed
             raise
-        return self._cursor.fetchall()
+
+    def _explain_generic(self, statements: Sequence[Statement], options: str) -> list[list[Any]]:
+        """Explain without parameters, all in one message, which spares a third of the time."""
+        texts = (f"explain (generic_plan, {options}) {each.numbered[0]}" for each in statements)
+        cursor = self._connection.execute(";".join(texts).encode())
+        found = [cursor.fetchall()]
+        while cursor.nextset():
+            found.append(cursor.fetchall())
+        return found
 
     def _enter(self, role: str, tenant: str) -> None:
         """Begin a transaction of a role and a tenant, where it is not theirs already."""
@@ -122,10 +140,10 @@ class Planner:
         if role == project().application_role:
             context = sql.Identifier(project().context_function)
             begin.append(sql.SQL("select {}({})").format(context, sql.Literal(tenant)))
-        self._cursor.execute(sql.SQL("; ").join(begin))
+        self._connection.execute(sql.SQL("; ").join(begin))
         self._now = (role, tenant)
 
     def close(self) -> None:
         """Undo the change."""
-        self._cursor.execute("rollback")
+        self._connection.execute("rollback")
         self._now = None

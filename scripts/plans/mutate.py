@@ -68,7 +68,7 @@ def mutate(
         users: dict[str, list[Statement]] = {}
         with planner(address) as asked:
             for statement in corpus:
-                plans = [asked.plan(statement, tenant) for tenant in (HEAVY, GENERIC)]
+                plans = [asked.plans([statement], tenant)[0] for tenant in (HEAVY, GENERIC)]
                 for index in {index for plan in plans for index in plan.reading.indexes}:
                     users.setdefault(index, []).append(statement)
         with connect(address, purpose="plans") as connection:
@@ -80,7 +80,7 @@ def mutate(
                 worse = {
                     statement.name: f"{plan.reading.reach}"
                     for statement in reading
-                    for plan in [asked.plan(statement, GENERIC)]
+                    for plan in asked.plans([statement], GENERIC)
                     if plan.reading.reach > statement.reads
                 }
             names = [statement.name for statement in reading]

@@ -114,7 +114,7 @@ def shapes(
     ):
         connection.execute("set ignore_checksum_failure = on")
         return {
-            (statement.name, tenant): asked.plan(heavy.fitted(statement), tenant).shape
+            (statement.name, tenant): asked.plans([heavy.fitted(statement)], tenant)[0].shape
             for tenant in TENANTS
             for statement in statements
         }

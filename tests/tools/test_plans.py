@@ -108,7 +108,7 @@ def test_what_a_plan_reads_is_told_by_its_structure(
     statement = Statement("x", f"select * from tasks {sql}", {}, "todo_owner", (), Reach.KEY)
     with planner(billion) as asked:
         for tenant in (HEAVY, GENERIC):
-            plan = asked.plan(statement, tenant)
+            plan = asked.plans([statement], tenant)[0]
             assert plan.reading.reach == reach, asked.text(statement, tenant)
             assert plan.fault == (None if reach == Reach.KEY else f"reads {reach}, not key")
 
@@ -129,7 +129,7 @@ def test_a_bitmap_reads_its_range_below_a_limit_too(billion: Address) -> None:
     sql = "select * from tasks where user_id = %(user_id)s limit 20"
     statement = Statement("x", sql, {}, ROLE, (), Reach.LIMIT)
     with planner(billion, "set local enable_indexscan = off") as asked:
-        assert asked.plan(statement, HEAVY).fault == "reads range, not limit"
+        assert asked.plans([statement], HEAVY)[0].fault == "reads range, not limit"
 
 
 def test_a_database_without_rows_takes_no_disk(server: LocalServer, billion: Address) -> None:
@@ -158,12 +158,12 @@ def test_a_fault_is_told_by_name(
     assert "is refused: column" in told["conversations.get"].message
     with planner(billion, f"drop index {index}") as asked:
         (first,) = [each for each in few if each.name.endswith("first")]
-        assert asked.plan(first, GENERIC).fault == "reads range, not limit"
-        assert asked.plan(replace(first, reads=Reach.RANGE), HEAVY).fault == (
+        assert asked.plans([first], GENERIC)[0].fault == "reads range, not limit"
+        assert asked.plans([replace(first, reads=Reach.RANGE)], HEAVY)[0].fault == (
             f"does not read by {index}"
         )
     with planner(billion) as asked:  # where nothing was dropped for good
-        assert asked.plan(first, GENERIC).fault is None
+        assert asked.plans([first], GENERIC)[0].fault is None
     outcomes = survey(build, statistics, [first], SIZES[:2], tenants=(HEAVY,))
     (changed,) = faults([outcomes[0], replace(outcomes[1], shape=1)])
     assert (changed.code, changed.object) == ("plan-changes", first.name)
