@@ -21,7 +21,8 @@ from scripts.plans.statistics import Statistics, placeholder
 from scripts.plans.twin import twin
 from scripts.settings import project
 
-SESSIONS = 2
+SESSIONS = 4
+"""That ask at once: while one waits for its client, another plans."""
 BATCH = 50
 """Plans asked for in one go, which spares waiting for each."""
 
