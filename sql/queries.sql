@@ -2,12 +2,13 @@
 
 -- 111 of 25,011 statements that applications send, as the driver sends them: all of one kind,
 -- every plain list, and of the combined ones enough to show each pair of what they combine.
--- `python -m scripts plans` plans all of them at production's size.
+-- `python -m scripts plans --all` plans all of them at production's size.
 --
--- reads: how many rows at the most. key, those whose whole key is given; limit, as many as the
--- limit from each range of an index; filter, those and the ones that a condition leaves out between
--- them; range, all of one tenant that an index's condition admits, in any order. by: the index that
--- every plan reads by. buffers: pages of shared memory at the most, for a tenant of many rows.
+-- reads: how many rows at the most, triggers and foreign keys aside: nothing; key, those whose
+-- whole key is given; limit, as many as the limit from each range of an index; filter, those and
+-- the ones that a condition leaves out between them; range, all of one tenant that an index's
+-- condition admits, in any order; table, all. by: the index that every plan reads by. buffers: the
+-- pages of shared memory at the most, for a tenant of many rows.
 
 -- name: tasks.create
 -- parameters: $1 user_id, $2 title, $3 description, $4 status, $5 priority, $6 due_date, $7 tags

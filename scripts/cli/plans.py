@@ -6,8 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from json import dumps
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
+import psycopg
 import typer
 
 from scripts.catalog.model import BOOKKEEPING
@@ -53,6 +55,11 @@ def every(
 ) -> None:
     """Plan every statement, and tell what each reads and by which index."""
     if context.invoked_subcommand:
+        if rows or statistics or all or json:
+            with command("plans", json=json):
+                message = f"options come after {context.invoked_subcommand}"
+                fix = f"python -m scripts plans {context.invoked_subcommand} --help"
+                raise refuse("usage", message, fix=fix, status=2)
         return
     with command("plans", json=json) as out:
         known = _statistics(statistics)
@@ -71,7 +78,8 @@ def every(
         _tell(out, chosen(corpus), outcomes)
         told = ", ".join(f"{size:,}" for size in sizes)
         out.say(f"\n{len(corpus):,} statements at {told} rows of {known.counted}")
-        out.finish(list(faults(outcomes)), rows=sizes, plans=_document(outcomes))
+        options = f" --statistics {quote(str(statistics))}" if statistics else ""
+        out.finish(list(faults(outcomes, options)), rows=sizes, plans=_document(outcomes))
 
 
 @plans.command()
@@ -92,8 +100,12 @@ def show(
             twin(build, _statistics(statistics).scaled(rows)) as address,
             planner(address) as asked,
         ):
-            (plan,) = asked.plans([statement], tenant)
-            text = asked.text(statement, tenant)
+            try:
+                (plan,) = asked.plans([statement], tenant)
+                text = asked.text(statement, tenant)
+            except psycopg.errors.Error as error:
+                message = f"{name} is refused: {error.diag.message_primary}"
+                raise refuse("plan", message, fix="mend the statement, or the schema") from None
         sql, names = statement.numbered
         intent = [f"reads {statement.reads}", *(f"by {index}" for index in statement.indexes)]
         out.say(f"{sql}\n\n{', '.join(f'${n} {name}' for n, name in enumerate(names, 1))}")
@@ -131,7 +143,7 @@ def indexes(
                     len(each.reading),
                     len(each.worse),
                     next((f"{name}: {reads}" for name, reads in each.worse.items()), "")
-                    or ("its constraint" if each.constraint else ""),
+                    or (each.kept or ""),
                 ]
                 for each in found
             ],
@@ -152,12 +164,6 @@ def export_(
         counted = counted or _statistics(None).counted
         with connect(owner_address(), purpose="plans", read_only=True) as connection:
             found = export(connection, counted)
-        if not found["tables"] or counted not in found["tables"]:
-            raise refuse(
-                "bad-statistics",
-                f"there are no statistics of {counted}",
-                fix="--counted names another table; or run ANALYZE",
-            )
         out.say(dumps(found, indent=1))
         out.finish(statistics=found)
 

@@ -11,6 +11,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import pglast
+from pglast import split
+
 from scripts.errors import ToolError, refuse
 from scripts.plans.reading import Reach
 from scripts.settings import project
@@ -70,14 +73,18 @@ def read_corpus(*, everything: bool = False) -> list[Statement]:
     ------
     ToolError : a source is missing or malformed, or two statements have one name (`bad-corpus`)
     """
+    if not project().corpus:
+        fix = "name where the statements are; scripts/README.md has the form"
+        raise refuse("bad-corpus", "corpus of [tool.schema] is empty", fix=fix)
     found: dict[str, Statement] = {}
     for source in project().corpus:
-        is_file = source.endswith(".sql")
+        is_file = str(source).endswith(".sql")
         read = _of_file(project().root / source) if is_file else _of_module(source, everything)
         try:
             for statement in read:
                 if statement.name in found:
                     raise ValueError(f"{statement.name} is there twice")
+                _check(statement)
                 found[statement.name] = statement
         except ToolError:
             raise
@@ -109,12 +116,40 @@ def _of_module(source: str, everything: bool) -> Iterator[Statement]:
 def _of_file(path: Path) -> Iterator[Statement]:
     for part in re.split(r"^-- name: ", path.read_text("utf-8"), flags=re.MULTILINE)[1:]:
         name, _, text = part.partition("\n")
-        about = dict(re.findall(rf"^-- ({'|'.join(FIELDS)}): (.*)$", text, re.MULTILINE))
+        about = dict(re.findall(r"^-- (\w+): *(.*)$", text, re.MULTILINE))
+        if unknown := about.keys() - set(FIELDS):
+            raise ValueError(f"{name}: no field is called {unknown.pop()}; {', '.join(FIELDS)} are")
+        reads = about.get("reads", "")
+        if reads.upper() not in Reach.__members__:
+            words = ", ".join(str(each) for each in Reach)
+            raise ValueError(f"{name}: reads is {reads!r}; it is one of {words}")
+        try:
+            parameters = dict(json.loads(about.get("parameters", "{}")))
+        except (TypeError, ValueError):
+            raise ValueError(f"{name}: its parameters are no JSON object") from None
         yield Statement(
             name,
             re.sub(r"^--.*\n", "", text, flags=re.MULTILINE).strip().removesuffix(";"),
-            json.loads(about.get("parameters", "{}")),
+            parameters,
             about.get("role", project().application_role),
             tuple(about.get("indexes", "").split()),
-            Reach[about["reads"].upper()],
+            Reach[reads.upper()],
+        )
+
+
+def _check(statement: Statement) -> None:
+    """Raise ValueError where there is not one statement, or not a value for each parameter."""
+    text, names = statement.numbered
+    try:
+        count = len(split(text))
+    except pglast.Error as error:
+        raise ValueError(f"{statement.name}: {error}") from None
+    if count != 1:
+        raise ValueError(f"{statement.name}: is {count} statements, not one")
+    values = statement.parameters
+    wanted = set(names) - {project().tenant_column}
+    if set(values) != wanted:
+        raise ValueError(
+            f"{statement.name}: parameters are {', '.join(values) or 'none'}; "
+            f"the SQL has {', '.join(sorted(wanted)) or 'none'}"
         )

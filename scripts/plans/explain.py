@@ -91,7 +91,7 @@ class Planner:
             statements, self._explain(statements, tenant, "format json, costs off"), strict=True
         ):
             root: Node = rows[0][0][0]["Plan"]
-            plans.append(Plan(statement, tenant, root, reading(root, self._catalog)))
+            plans.append(Plan(statement, tenant, root, reading(root, self._catalog, statement.sql)))
         return plans
 
     def text(self, statement: Statement, tenant: str) -> list[str]:

@@ -3,26 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
+import psycopg
 from psycopg import sql
 
 from scripts.address import Address
 from scripts.database import connect
 from scripts.errors import Finding
 from scripts.plans.corpus import Statement
-from scripts.plans.explain import GENERIC, HEAVY
+from scripts.plans.explain import GENERIC, HEAVY, Plan, Planner
+from scripts.plans.reading import Reach
 from scripts.plans.statistics import Statistics
 from scripts.plans.survey import planner
 from scripts.plans.twin import twin
 
 INDEXES = """
-select i.relname, t.relname, c.conname, pg_relation_size(i.oid)
+select
+    i.relname,
+    t.relname,
+    c.conname,
+    case
+        when c.conname is not null then 'its constraint'
+        when x.indisunique then 'unique rows'
+        when exists (
+            select
+            from pg_constraint as f
+            where
+                f.contype = 'f'
+                and f.conrelid = t.oid
+                and (x.indkey::int2[])[0:cardinality(f.conkey) - 1] @> f.conkey
+                and not exists (
+                    select
+                    from pg_index as other
+                    where
+                        other.indrelid = t.oid
+                        and other.indexrelid <> x.indexrelid
+                        and (other.indkey::int2[])[0:cardinality(f.conkey) - 1] @> f.conkey
+                )
+        )
+            then 'its foreign key'
+    end,
+    pg_relation_size(i.oid)
 from pg_index as x
 join pg_class as i on i.oid = x.indexrelid
 join pg_class as t on t.oid = x.indrelid
 left join pg_constraint as c on c.conindid = i.oid and c.contype in ('p', 'u', 'x')
-where t.relnamespace = 'public'::regnamespace and not t.relname = any (%s)
+where
+    t.relnamespace = 'public'::regnamespace
+    and not t.relname = any (%s)
+    and not i.relispartition
 order by t.relname, i.relname
 """
 
@@ -34,7 +65,7 @@ class Dropped:
     Parameters
     ----------
     index, table : which
-    constraint : whether it backs a constraint, and stays for that
+    kept : what it stays for in any case: its constraint, unique rows, its foreign key; or None
     size : its bytes
     reading : the statements that read by it
     worse : of those, by name, what each reads without it, where that is more than it is meant to
@@ -42,7 +73,7 @@ class Dropped:
 
     index: str
     table: str
-    constraint: bool
+    kept: str | None
     size: int
     reading: list[str]
     worse: dict[str, str]
@@ -65,32 +96,39 @@ def mutate(
     ignored : tables whose indexes are not asked for
     """
     with twin(build, statistics) as address:
-        users: dict[str, list[Statement]] = {}
+        before: dict[str, dict[str, Reach]] = {}
         with planner(address) as asked:
             for statement in corpus:
-                plans = [asked.plans([statement], tenant)[0] for tenant in (HEAVY, GENERIC)]
-                for index in {index for plan in plans for index in plan.reading.indexes}:
-                    users.setdefault(index, []).append(statement)
+                for plan in _plans(asked, statement, (HEAVY, GENERIC)):
+                    for index in plan.reading.indexes:
+                        before.setdefault(index, {})[statement.name] = plan.reading.reach
+        by_name = {statement.name: statement for statement in corpus}
         with connect(address, purpose="plans") as connection:
             known = connection.execute(INDEXES, [list(ignored)]).fetchall()
-        for index, table, constraint, size in known:
+        for index, table, constraint, kept, size in known:
             drop = _drop(index, table, constraint)
-            reading = users.get(index, [])
+            users = before.get(index, {})
             with planner(address, drop) as asked:
                 worse = {
-                    statement.name: f"{plan.reading.reach}"
-                    for statement in reading
-                    for plan in asked.plans([statement], GENERIC)
-                    if plan.reading.reach > statement.reads
+                    name: str(plan.reading.reach)
+                    for name, reach in users.items()
+                    for plan in _plans(asked, by_name[name], (GENERIC,))
+                    if plan.reading.reach > max(reach, by_name[name].reads)
                 }
-            names = [statement.name for statement in reading]
-            yield Dropped(index, table, constraint is not None, size, names, worse)
+            yield Dropped(index, table, kept, size, [*users], worse)
+
+
+def _plans(asked: Planner, statement: Statement, tenants: Sequence[str]) -> Iterator[Plan]:
+    """Yield a statement's plans; none where the database refuses it, which `survey` tells."""
+    with suppress(psycopg.errors.Error):
+        for tenant in tenants:
+            yield from asked.plans([statement], tenant)
 
 
 def unneeded(found: Sequence[Dropped]) -> Iterator[Finding]:
     """Yield a finding for each index that no statement needs and no constraint."""
     for each in found:
-        if not each.worse and not each.constraint:
+        if not each.worse and not each.kept:
             yield Finding(
                 "unneeded-index",
                 f"{each.index} on {each.table}: without it no statement reads more than it may",
@@ -101,7 +139,7 @@ def unneeded(found: Sequence[Dropped]) -> Iterator[Finding]:
 
 def _drop(index: str, table: str, constraint: str | None) -> str:
     if constraint is None:
-        statement = sql.SQL("drop index {}").format(sql.Identifier(index))
+        statement = sql.SQL("drop index {} cascade").format(sql.Identifier(index))
     else:
         statement = sql.SQL("alter table {} drop constraint {} cascade").format(
             sql.Identifier(table), sql.Identifier(constraint)

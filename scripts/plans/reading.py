@@ -91,7 +91,7 @@ select
     i.relname,
     t.relname,
     array(
-        select pg_get_indexdef(x.indexrelid, n, true)
+        select pg_get_indexdef(x.indexrelid, n, false)
         from generate_series(1, x.indnkeyatts) as n
         order by n
     ),
@@ -122,7 +122,7 @@ where attname = %s and relnamespace = 'public'::regnamespace and relkind in ('r'
 def read_catalog(connection: psycopg.Connection, tenant: str) -> Catalog:
     """Return the indexes of a database and the tables that have the tenant column."""
     indexes = {
-        name: Index(name, table, tuple(columns), unique)
+        name: Index(name, table, tuple(_VALUE.sub("?", each) for each in columns), unique)
         for name, table, columns, unique in connection.execute(_INDEXES)
     }
     found = connection.execute(_TENANTS, [tenant]).fetchall()
@@ -150,18 +150,20 @@ _SCANS = {"Index Scan", "Index Only Scan", "Bitmap Index Scan"}
 _WHOLE = {"Seq Scan", "Tid Scan", "Tid Range Scan", "Sample Scan", "Foreign Scan", "Custom Scan"}
 
 
-def reading(plan: Node, catalog: Catalog) -> Reading:
+def reading(plan: Node, catalog: Catalog, sql: str) -> Reading:
     """Return what a plan reads.
 
     Parameters
     ----------
     plan : the `Plan` of EXPLAIN's JSON
     catalog : of the database that was asked
+    sql : the statement, for what EXPLAIN does not show of a limit
     """
     spared = (index.name for index in catalog.indexes.values() if index.table in catalog.small)
     found = Reading(spared=frozenset(spared))
-    for node, most in _nodes(plan, Reach.RANGE):
+    for node, most in _nodes(plan, Reach.RANGE, skips=bool(_SKIPS.search(sql))):
         kind, name = node["Node Type"], node.get("Index Name", "")
+        found.indexes += node.get("Conflict Arbiter Indexes", ())
         if kind in _WHOLE:
             is_small = node.get("Relation Name") in catalog.small
             found.reach = max(found.reach, Reach.KEY if is_small else Reach.TABLE)
@@ -172,23 +174,50 @@ def reading(plan: Node, catalog: Catalog) -> Reading:
     return found
 
 
-def _nodes(node: Node, most: Reach) -> Iterator[tuple[Node, Reach]]:
+_SKIPS = re.compile(r"\boffset\s+(?!0\b)|\bwith\s+ties\b", re.IGNORECASE)
+"""What makes a LIMIT read more than it returns: the outermost one of a plan is then no bound."""
+
+
+def _nodes(
+    node: Node, most: Reach, *, least: Reach = Reach.LIMIT, skips: bool = False
+) -> Iterator[tuple[Node, Reach]]:
     """Yield each node, and how much of what it finds in order it is asked for at the most.
 
     That is `limit` below a LIMIT, `filter` where what lies between leaves rows out, else `range`.
+
+    Parameters
+    ----------
+    node : where to begin
+    most : what is asked of it
+    least : what a LIMIT makes of that; more where it is executed again for each row of another
+    skips : whether the first LIMIT is none
     """
     yield node, most
     kind = node["Node Type"]
-    if kind == "Limit":
-        inside = Reach.LIMIT
+    if kind == "Limit" and not skips:
+        inside = least
     elif kind in _BLOCKING:
         inside = Reach.RANGE
     else:
         is_thinning = kind in _THINNING and node.get("Join Type") != "Left"
         inside = max(most, Reach.FILTER) if is_thinning or "Filter" in node else most
-    for child in node.get("Plans", ()):
-        lazy = child.get("Parent Relationship") in ("Outer", "Member", "Subquery")
-        yield from _nodes(child, inside if lazy else Reach.RANGE)
+    children = node.get("Plans", [])
+    repeats = most == Reach.RANGE and not (children and _is_one_row(children[0]))
+    for child in children:
+        relation = child.get("Parent Relationship")
+        again = relation == "SubPlan" or kind == "Recursive Union"
+        again = again or (relation == "Inner" and kind == "Nested Loop")
+        yield from _nodes(
+            child,
+            inside if relation in ("Outer", "Member", "Subquery") else Reach.RANGE,
+            least=Reach.RANGE if again and repeats else least,
+            skips=skips and kind != "Limit" and relation not in ("InitPlan", "SubPlan"),
+        )
+
+
+def _is_one_row(node: Node) -> bool:
+    is_plain = node["Node Type"] == "Aggregate" and node.get("Strategy") == "Plain"
+    return is_plain or (node["Node Type"] == "Result" and "Plans" not in node)
 
 
 def _by_index(node: Node, catalog: Catalog, most: Reach) -> Reach:
@@ -204,18 +233,32 @@ def _by_index(node: Node, catalog: Catalog, most: Reach) -> Reach:
     if index.table in catalog.small:
         return Reach.KEY
     condition = _VALUE.sub("?", node.get("Index Cond", ""))
-    said = _conditions(index.columns, condition)
-    equal = [column for column, sign in zip(index.columns, said, strict=True) if sign == "="]
-    if index.table in catalog.tenants and catalog.tenant not in equal:
+    is_plain = "Filter" not in node
+    if index.table in catalog.tenants and not _names_one(catalog.tenant, condition):
         return Reach.TABLE
-    if index.unique and len(equal) == len(index.columns):
+    if not condition:
+        return most if most == Reach.LIMIT and is_plain else Reach.TABLE
+    said = _conditions(index.columns, condition)
+    if index.unique and set(said) == {"="}:
         return Reach.KEY
     if most == Reach.RANGE:
-        return Reach.RANGE if condition else Reach.TABLE
-    # One range: equal columns first, then at most one comparison (of rows, perhaps).
-    rest = "".join(sign or " " for sign in said).lstrip("=").rstrip()
-    is_one = " " not in rest and "=" not in rest
-    return most if is_one and "Filter" not in node else Reach.FILTER
+        return Reach.RANGE
+    # One range: equal columns first, then one comparison at the most, perhaps of rows.
+    compared = list(zip(index.columns, said, strict=True))
+    while compared and compared[0][1] == "=":
+        del compared[0]
+    while compared and not compared[-1][1]:
+        del compared[-1]
+    row = f"ROW({', '.join(column for column, _ in compared)}) "
+    is_one = len(compared) < 2 or row in condition
+    return most if is_one and is_plain else Reach.FILTER
+
+
+def _names_one(column: str, condition: str) -> bool:
+    """Return whether a condition names one tenant: no list, no other column of another table."""
+    name = re.escape(column)
+    value = rf"(?!ANY)(?:(?![\w\"]+\.)|[\w\"]+\.{name}\))"
+    return bool(re.search(rf"\((?:{name}|\({name}\)::[\w ]+) = {value}", condition))
 
 
 @lru_cache(maxsize=4096)
@@ -224,7 +267,7 @@ def _conditions(columns: tuple[str, ...], condition: str) -> tuple[str, ...]:
     found = []
     for column in columns:
         name = rf"(?<![\w\".]){re.escape(column)}(?![\w\"])"
-        if re.search(rf"\({name} (=|IS NULL)", condition):
+        if re.search(rf"\((?:{name}|\({name}\)::[\w ]+) (?:=|IS NULL)", condition):
             found.append("=")
         else:
             found.append("<" if re.search(name, condition) else "")

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired, Required
 
 import psycopg
 from psycopg import sql
+from pydantic import Field, TypeAdapter, ValidationError
+from typing_extensions import TypedDict  # what pydantic asks for before Python 3.12
 
-from scripts.errors import refuse
+from scripts.errors import ToolError, refuse
 from scripts.settings import ROOT, project
 
 EXPORT = ROOT / "sql" / "monitor" / "statistics.sql"
@@ -26,9 +27,44 @@ FILL = 0.7
 """How full the pages of a B-tree are that grew in no order."""
 
 FIRST_DAY = date(2024, 1, 1)
-"""Dates and times are taken to lie within four years from here on, evenly; numbers from 1 on."""
+"""Dates and times are taken to lie within four years from here on, evenly; numbers around 0."""
 
 Described = dict[str, Any]
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0, le=10**13)]
+
+
+class Size(TypedDict):
+    """Rows and pages of a table or an index."""
+
+    rows: Count
+    pages: Annotated[int, Field(ge=0, le=10**9)]
+
+
+class Column(TypedDict, total=False):
+    """What `pg_stats` knows of a column; see scripts/README.md."""
+
+    width: Required[Annotated[int, Field(ge=0, le=10**9)]]
+    distinct: Required[Annotated[float, Field(ge=-1, allow_inf_nan=False)]]
+    null: Share
+    correlation: Annotated[float, Field(ge=-1, le=1)]
+    common: dict[str, Share]
+    heavy: tuple[Annotated[int, Field(ge=1, le=10_000)], Annotated[float, Field(gt=0, le=1)]]
+
+
+class Table(Size):
+    """A table with its columns, and indexes where their size is known."""
+
+    columns: dict[str, Column]
+    indexes: NotRequired[dict[str, Size]]
+
+
+class Description(TypedDict):
+    """A whole description."""
+
+    about: NotRequired[str]
+    counted: str
+    tables: dict[str, Table]
 
 
 @dataclass(frozen=True)
@@ -63,26 +99,49 @@ def read_statistics(path: Path) -> Statistics:
     ToolError : the file cannot be read, or is none (code `bad-statistics`)
     """
     try:
-        found = json.loads(path.read_text("utf-8"))
-        statistics = Statistics(found["counted"], found["tables"])
-        if statistics.tables[statistics.counted]["rows"] < 1:
-            raise ValueError(f"{statistics.counted} has no rows")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise refuse(
-            "bad-statistics",
-            f"{project().relative(path)} describes no statistics: {error}",
-            fix="python -m scripts plans export > FILE writes them; scripts/README.md has the form",
+        found: Any = TypeAdapter(Description).validate_json(path.read_bytes())
+        counted = found["tables"].get(found["counted"])
+        if not counted or not counted["rows"]:
+            raise _bad(path, f"counted names {found['counted']}, which has no rows")
+    except OSError as error:
+        raise _bad(path, str(error.strerror)) from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise _bad(
+            path, f"{'.'.join(map(str, first['loc']))}: {first['msg']}".lstrip(": ")
         ) from None
-    return statistics
+    return Statistics(found["counted"], found["tables"])
+
+
+def _bad(path: Path, why: str) -> ToolError:
+    return refuse(
+        "bad-statistics",
+        f"{project().relative(path)} describes no statistics: {why}",
+        fix="python -m scripts plans export > FILE writes them; scripts/README.md has the form",
+    )
 
 
 def export(connection: psycopg.Connection, counted: str) -> Described:
-    """Return the description of a database's own statistics; see `Statistics`."""
+    """Return the description of a database's own statistics; see `Statistics`.
+
+    Raises
+    ------
+    ToolError : there are none of the counted table, or none that this role may see
+    """
     values = {"tenant": project().tenant_column, "counted": counted}
     query = re.sub(r":'(\w+)'", r"%(\1)s::text", EXPORT.read_text("utf-8").replace("%", "%%"))
     row = connection.execute(query.encode(), values).fetchone()
     assert row
     found: Described = row[0]
+    tables = found["tables"] or {}
+    hidden = [name for name, table in tables.items() if table["rows"] and not table["columns"]]
+    if counted not in tables or hidden:
+        names = ", ".join(hidden) or counted
+        raise refuse(
+            "bad-statistics",
+            f"there are no statistics of {names} that {connection.info.user} may see",
+            fix="run ANALYZE; connect as the owner with BYPASSRLS; --counted takes a bare name",
+        )
     return found
 
 
@@ -196,7 +255,9 @@ def placeholder(type_: str, number: int) -> str | None:
 def _bounds(type_: str, rows: float) -> list[str]:
     """Return what divides the values of an ordered type into a hundred equal parts."""
     if type_ in ("smallint", "integer", "bigint"):
-        return [str(round((step - 50) * rows / 100)) for step in range(101)]
+        most = {"smallint": 2**15, "integer": 2**31}.get(type_, 2**63) - 1
+        half = min(rows / 2, most)
+        return [str(round((step - 50) * half / 50)) for step in range(101)]
     if type_ == "date" or type_.startswith("timestamp"):
         return [str(FIRST_DAY + timedelta(days=step * 14.6)) for step in range(101)]
     return []
@@ -239,14 +300,14 @@ def _scaled(table: Described, factor: float) -> Described:
     columns = {}
     for name, about in table["columns"].items():
         columns[name] = about
+        if name == project().tenant_column and about["distinct"] > 0:
+            columns[name] = {**about, "distinct": -about["distinct"] / table["rows"]}
         if "heavy" in about:
             count, share = about["heavy"]
             together = count * share
             share = min(together, share / factor)
             count = min(COMMON, round(together / share))
-            distinct = about["distinct"]
-            distinct = -distinct / table["rows"] if distinct > 0 else distinct
-            columns[name] = {**about, "heavy": (count, share), "distinct": distinct}
+            columns[name] = {**columns[name], "heavy": (count, share)}
     return {
         **{size: 1 + round(table[size] * factor) for size in ("rows", "pages")},
         "columns": columns,

@@ -8,6 +8,8 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
+from shlex import quote
+from threading import Event
 
 import psycopg
 
@@ -84,15 +86,23 @@ def survey(
             twin(build, statistics.scaled(rows)) as address,
             ThreadPoolExecutor(SESSIONS) as pool,
         ):
-            ask = partial(_ask, address, rows, tenants)
-            for done in pool.map(ask, shares):
-                found += done
-                progress(len(done), len(corpus) * len(tenants) * len(sizes))
+            stop = Event()
+            ask = partial(_ask, address, rows, tenants, stop)
+            try:
+                for done in pool.map(ask, shares):
+                    found += done
+                    progress(len(done), len(corpus) * len(tenants) * len(sizes))
+            finally:  # also after Ctrl-C
+                stop.set()
     return found
 
 
 def _ask(
-    address: Address, rows: int, tenants: Sequence[str], statements: Sequence[Statement]
+    address: Address,
+    rows: int,
+    tenants: Sequence[str],
+    stop: Event,
+    statements: Sequence[Statement],
 ) -> list[Outcome]:
     found: list[Outcome] = []
     with planner(address) as asked:
@@ -100,6 +110,8 @@ def _ask(
             for _, group in groupby(statements, key=lambda statement: statement.role):
                 same_role = list(group)
                 for first in range(0, len(same_role), BATCH):
+                    if stop.is_set():
+                        return found
                     found += _outcomes(asked, same_role[first : first + BATCH], tenant, rows)
     return found
 
@@ -153,8 +165,14 @@ def tenant_type(connection: psycopg.Connection) -> str:
     return row[0] if row else "text"
 
 
-def faults(outcomes: Sequence[Outcome]) -> Iterator[Finding]:
-    """Yield a finding for each statement whose plan is not as it is meant to be, or changes."""
+def faults(outcomes: Sequence[Outcome], options: str = "") -> Iterator[Finding]:
+    """Yield a finding for each statement whose plan is not as it is meant to be, or changes.
+
+    Parameters
+    ----------
+    outcomes : of `survey`
+    options : those of the command that shows the plan
+    """
     shapes: dict[tuple[str, str], int] = {}
     told: set[str] = set()
     for each in outcomes:
@@ -168,5 +186,6 @@ def faults(outcomes: Sequence[Outcome]) -> Iterator[Finding]:
                 code,
                 f"{each.statement}: {fault} ({place})",
                 object=each.statement,
-                fix=f"python -m scripts plans show '{each.statement}' --rows {each.rows}",
+                fix=f"python -m scripts plans show {quote(each.statement)} --rows {each.rows} "
+                f"--tenant {each.tenant}{options}",
             )

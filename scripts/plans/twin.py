@@ -12,6 +12,7 @@ from pathlib import Path
 import psycopg
 
 from scripts.address import Address
+from scripts.catalog.model import BOOKKEEPING
 from scripts.database import connect
 from scripts.errors import refuse
 from scripts.plans.statistics import Statistics, restore_indexes, restore_tables
@@ -44,6 +45,13 @@ left join twin.pg_buffercache as b
     and b.relblocknumber = 0
 where relnamespace = 'public'::regnamespace and relname = %s
 group by oid
+"""
+
+TABLES = """
+select relname
+from pg_class
+where relnamespace = 'public'::regnamespace and relkind = 'r' and not relname = any (%s)
+order by 1
 """
 
 RELATIONS = """
@@ -88,7 +96,8 @@ def twin(
 
     Raises
     ------
-    ToolError : the server is older (code `local-server`), or `build` fails
+    ToolError : the server is older (code `local-server`), `build` fails, or the statistics tell
+        nothing of one of its tables (code `bad-statistics`)
     """
     server = server or local_server()
     with scratch_database(server) as address:
@@ -100,6 +109,13 @@ def twin(
                     "local-server",
                     "restoring statistics needs PostgreSQL 18 on the local server",
                     fix="make clean, then make up",
+                )
+            known = connection.execute(TABLES, [[*BOOKKEEPING, *statistics.tables]]).fetchall()
+            if known:
+                raise refuse(
+                    "bad-statistics",
+                    f"the statistics tell nothing of table {known[0][0]}",
+                    fix="describe it, in sql/statistics.json or what --statistics names",
                 )
             connection.execute(QUIET)
             restore_tables(connection, statistics)

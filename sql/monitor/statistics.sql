@@ -2,23 +2,28 @@
 --
 --     psql -XAtq -v tenant=user_id -v counted=tasks -f sql/monitor/statistics.sql > statistics.json
 --
--- `counted` is the table whose rows `--rows` counts. It holds counts, shares and widths. A value of a row is in it only where the schema itself names
--- it, in a check constraint or a generated column, and true and false; of whose rows there are many,
--- only how many there are of them. Run it as the tables' owner, after ANALYZE.
+-- `counted` is the table whose rows `--rows` counts. The document holds counts, shares and widths. A
+-- value of a row is in it only where the schema itself names it, in a check constraint or a generated
+-- column, and true and false. Of tenants with many rows it tells how many there are and what share
+-- one has. Run it after ANALYZE, as an owner of the tables whom row security does not bind.
 with tables as (
     select oid, relname, reltuples, relpages
     from pg_class
-    where relnamespace = 'public'::regnamespace and relkind = 'r' and reltuples > 0
+    where
+        relnamespace = 'public'::regnamespace
+        and relkind = 'r'
+        and reltuples >= 0
+        and relname !~ '^(_yoyo|yoyo_lock|migration_history)'
 ),
 
--- The words of the schema, by column.
+-- What the schema says of each column, and whether that makes its value.
 named as (
-    select conrelid as oid, n as attnum, pg_get_constraintdef(oid) as words
+    select conrelid as oid, n as attnum, pg_get_constraintdef(oid) as words, false as generates
     from pg_constraint
     cross join unnest(conkey) as n
     where contype = 'c'
     union all
-    select adrelid, adnum, pg_get_expr(adbin, adrelid)
+    select adrelid, adnum, pg_get_expr(adbin, adrelid), true
     from pg_attrdef
     join pg_attribute on attrelid = adrelid and attnum = adnum and attgenerated <> ''
 ),
@@ -40,8 +45,12 @@ named_values as (
                 named.oid = t.oid
                 and named.attnum = a.attnum
                 and (
-                    named.words ~ ('THEN ' || common.value || '\M|ELSE ' || common.value || '\M')
-                    or strpos(named.words, quote_literal(common.value) || '::text') > 0
+                    strpos(named.words, quote_literal(common.value) || '::text') > 0
+                    or (
+                        generates
+                        and common.value ~ '^-?[0-9]+$'
+                        and named.words ~ ('(THEN|ELSE) ' || common.value || '\M')
+                    )
                 )
         )
 ),
@@ -82,8 +91,13 @@ select jsonb_build_object(
         jsonb_build_object(
             'rows', reltuples::bigint,
             'pages', relpages,
-            'columns', (
-                select jsonb_object_agg(attname, about) from columns where columns.oid = tables.oid
+            'columns', coalesce(
+                (
+                    select jsonb_object_agg(attname, about)
+                    from columns
+                    where columns.oid = tables.oid
+                ),
+                '{}'
             ),
             'indexes', (
                 select jsonb_object_agg(

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import combinations
@@ -22,11 +25,12 @@ from scripts.plans import corpus as corpora
 from scripts.plans.choice import chosen
 from scripts.plans.corpus import read_corpus
 from scripts.plans.statistics import EXPORT, Statistics, export, read_statistics
+from scripts.plans.survey import SESSIONS
 from scripts.render.queries import queries_text
 from scripts.server import LocalServer
-from scripts.settings import project
+from scripts.settings import ROOT, project
 from scripts.workload.seed import seed
-from tests.support.commands import run, run_json
+from tests.support.commands import run, run_here, run_json
 
 pytestmark = [pytest.mark.row("R30"), pytest.mark.usefixtures("server")]
 
@@ -72,7 +76,7 @@ def test_every_index_is_told_with_what_needs_it() -> None:
     assert row.endswith("tasks.list first created desc status=in_progress: filter")
     document = run_json("plans", "indexes", "--rows", "10000000")
     found = {each["index"]: each for each in document["indexes"]}
-    assert found["session_token_key"]["constraint"]
+    assert found["session_token_key"]["kept"] == "its constraint"
     assert "better-auth delete session" in found["session_token_key"]["worse"]
 
 
@@ -83,7 +87,10 @@ def test_every_index_is_told_with_what_needs_it() -> None:
         (["show", NAME, "--tenant", "me"], 2, "--tenant is heavy, any, typical, not me"),
         (["--statistics", "{folder}/none.json"], 1, "No such file"),
         (["--statistics", "{folder}/bad.json"], 1, "describes no statistics"),
-        (["indexes", "--statistics", "{folder}/empty.json"], 1, "tasks has no rows"),
+        (["indexes", "--statistics", "{folder}/empty.json"], 1, "tasks, which has no rows"),
+        (["--statistics", "{folder}/few.json"], 1, "tell nothing of table account"),
+        (["--statistics", "{folder}/wrong.json"], 1, "tables.tasks.columns.id.distinct: "),
+        (["--rows", "1000000", "show", NAME], 2, "options come after show"),
         (["export", "--counted", "nothing"], 1, "there are no statistics of nothing"),
     ],
 )
@@ -91,9 +98,14 @@ def test_what_cannot_be_is_told_in_a_line(
     tmp_path: Path, arguments: list[str], status: int, message: str
 ) -> None:
     (tmp_path / "bad.json").write_text("[1]")
-    empty = {"counted": "tasks", "tables": {"tasks": {"rows": 0}}}
-    (tmp_path / "empty.json").write_text(json.dumps(empty))
-    done = run("plans", *(each.format(folder=tmp_path) for each in arguments))
+    table: dict[str, Any] = {"rows": 0, "pages": 0, "columns": {}}
+    described = {"counted": "tasks", "tables": {"tasks": table}}
+    (tmp_path / "empty.json").write_text(json.dumps(described))
+    table["rows"] = 5
+    (tmp_path / "few.json").write_text(json.dumps(described))
+    table["columns"] = {"id": {"width": 8, "distinct": -2}}
+    (tmp_path / "wrong.json").write_text(json.dumps(described))
+    done = run_here("plans", *(each.format(folder=tmp_path) for each in arguments))
     assert done.returncode == status
     assert done.stdout == ""
     first, fix = done.stderr.splitlines()
@@ -105,9 +117,17 @@ def test_what_cannot_be_is_told_in_a_line(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("-- name: x\n-- reads: some\nselect 1\n", "'SOME'"),
-        ("-- name: x\nselect 1\n", "'reads'"),
-        ("-- name: x\n-- reads: key\n-- parameters: {\nselect 1\n", "Expecting"),
+        ("-- name: x\n-- reads: some\nselect 1\n", "x: reads is 'some'; it is one of nothing, key"),
+        ("-- name: x\nselect 1\n", "x: reads is ''; it is"),
+        (
+            "-- name: x\n-- reads: key\n-- parameters: {\nselect 1\n",
+            "x: its parameters are no JSON",
+        ),
+        ("-- name: x\n-- reads: key\n-- index: y\nselect 1\n", "x: no field is called index"),
+        ("-- name: x\n-- reads: key\nselect %(a)s\n", "x: parameters are none; the SQL has a"),
+        ("-- name: x\n-- reads: key\n-- parameters: [1]\nselect 1\n", "x: its parameters are"),
+        ("-- name: x\n-- reads: key\nselect 1; drop table tasks\n", "x: is 2 statements, not one"),
+        ("-- name: x\n-- reads: key\nselect from from\n", "x: syntax error"),
         ("-- name: x\n-- reads: key\nselect 1\n-- name: x\n-- reads: key\nselect 2\n", "twice"),
         (None, "No such file"),
     ],
@@ -125,6 +145,29 @@ def test_a_corpus_that_is_none_is_told(
     assert error.value.findings[0].code == "bad-corpus"
 
 
+def test_an_interruption_ends_it_soon_and_leaves_nothing(server: LocalServer) -> None:
+    command = [sys.executable, "-m", "scripts", "plans", "--all"]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        query = "select count(*) from pg_stat_activity where application_name = 'schema-plans'"
+        with connect(server.superuser, purpose="test") as connection:
+            while connection.execute(query).fetchone() != (SESSIONS,):
+                assert process.poll() is None
+                time.sleep(0.05)
+            process.send_signal(signal.SIGINT)
+            began = time.monotonic()
+            assert process.wait(60) == 130
+            assert time.monotonic() - began < 20  # a batch takes less than a second
+            left = f"select from pg_database where datname like 'scratch\\_{process.pid}\\_%'"
+            assert not connection.execute(left.encode()).rowcount
+
+
+def test_a_role_that_sees_no_statistics_exports_none(server: LocalServer, shared: Address) -> None:
+    server.allow_logins()
+    done = run_here("plans", "export", MIGRATION_DATABASE_URL=shared.with_(user="todo_app").url)
+    assert done.returncode == 1
+    assert "todo_app may see" in done.stderr
+
+
 @pytest.fixture(scope="module")
 def shared(module_database: Address) -> Iterator[Address]:
     """A database in which one user is called Secret and has a task that nobody shall read of."""
@@ -134,8 +177,10 @@ def shared(module_database: Address) -> Iterator[Address]:
             """
             insert into "user" (id, name, email) values ('Private', 'Private', 'private@a.org');
             insert into tasks (user_id, title, tags, description)
-            select 'Private', 'Private', '{private}', 'Private, of ' || n
-            from generate_series(1, 3000) as n;
+            select 'Private', title, '{private}', 'Private, of ' || n
+            from
+                generate_series(1, 1000) as n,
+                unnest('{Private,Private: 90k|,Private|title,"Private ("}'::text[]) as title;
             analyze
             """
         )
