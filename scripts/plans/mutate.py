@@ -126,7 +126,7 @@ def _plans(asked: Planner, statement: Statement, tenants: Sequence[str]) -> Iter
 
 
 def unneeded(found: Sequence[Dropped]) -> Iterator[Finding]:
-    """Yield a finding for each index that no statement needs and no constraint."""
+    """Yield a finding for each index that no statement needs and that does not stay in any case."""
     for each in found:
         if not each.worse and not each.kept:
             yield Finding(

@@ -107,9 +107,8 @@ def read_statistics(path: Path) -> Statistics:
         raise _bad(path, str(error.strerror)) from None
     except ValidationError as error:
         first = error.errors()[0]
-        raise _bad(
-            path, f"{'.'.join(map(str, first['loc']))}: {first['msg']}".lstrip(": ")
-        ) from None
+        place = ".".join(map(str, first["loc"]))
+        raise _bad(path, f"{place}: {first['msg']}".lstrip(": ")) from None
     return Statistics(found["counted"], found["tables"])
 
 
@@ -153,11 +152,14 @@ def restore_tables(connection: psycopg.Connection, statistics: Statistics) -> No
     connection : of the tables' owner; PostgreSQL 18 or newer
     statistics : of tables and columns that may be missing here: those are passed over
     """
-    for table, column, type_ in connection.execute(_COLUMNS).fetchall():
-        if known := statistics.tables.get(table):
-            if about := known["columns"].get(column):
-                _column(connection, (table, column, type_), about, known["rows"])
-            _relation(connection, table, known["rows"], known["pages"], visible=known["pages"])
+    columns = connection.execute(_COLUMNS).fetchall()
+    for table, column, type_ in columns:
+        known = statistics.tables.get(table, {})
+        if about := known.get("columns", {}).get(column):
+            _column(connection, (table, column, type_), about, known["rows"])
+    for table in {table for table, *_ in columns} & statistics.tables.keys():
+        known = statistics.tables[table]
+        _relation(connection, table, known["rows"], known["pages"], visible=known["pages"])
 
 
 def restore_indexes(connection: psycopg.Connection, statistics: Statistics) -> None:

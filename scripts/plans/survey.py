@@ -25,6 +25,7 @@ from scripts.settings import project
 
 SESSIONS = 4
 """That ask at once: while one waits for its client, another plans."""
+
 BATCH = 50
 """Plans asked for in one go, which spares waiting for each."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -22,25 +23,32 @@ pytestmark = [pytest.mark.soak, pytest.mark.row("R6", "R30"), pytest.mark.usefix
 MILLION = 1_000_000
 
 
-def test_every_combination_is_planned_as_it_is_meant_to_be() -> None:
+Record = Callable[[str, object], None]
+
+
+def test_every_combination_is_planned_as_it_is_meant_to_be(record_property: Record) -> None:
     corpus = read_corpus(everything=True)
     began = time.monotonic()
     outcomes = survey(
         build, read_statistics(project().statistics), corpus, SIZES, tenants=(HEAVY, GENERIC)
     )
     seconds = time.monotonic() - began
-    print(f"{len(outcomes):,} plans of {len(corpus):,} statements: {seconds:.0f} s")
+    told = f"{len(outcomes):,} plans of {len(corpus):,} statements in {seconds:.0f} s"
+    record_property("score", told)
     assert len(outcomes) == 2 * 3 * len(corpus) > 150_000
     assert list(faults(outcomes)) == []
 
 
-def test_a_million_rows_are_planned_as_their_twin(server: LocalServer) -> None:
+def test_a_million_rows_are_planned_as_their_twin(
+    server: LocalServer, record_property: Record
+) -> None:
     with loaded(server, MILLION) as real:
         heavy, *_, typical = users(real)
         every = read_corpus(everything=True)
         expected = shapes(real, every, heavy, typical)
         with exact_twin(server, real) as address:
-            agree(expected, shapes(address, every, heavy, typical))
+            found = shapes(address, every, heavy, typical)
+        agree(expected, found, record_property)
         with connect(real, purpose="test") as connection:
             exported = export(connection, "tasks")
     statistics = Statistics("tasks", exported["tables"])

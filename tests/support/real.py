@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -129,10 +129,15 @@ def heights(connection: psycopg.Connection) -> dict[str, int]:
     return {name: row[0] for name, row in found.items() if row and row[0]}
 
 
-def agree(expected: dict[tuple[str, str], str], found: dict[tuple[str, str], str]) -> None:
-    """Print how many plans of a real database and of its twin are the same, and require all."""
+def agree(
+    expected: dict[tuple[str, str], str],
+    found: dict[tuple[str, str], str],
+    record: Callable[[str, object], None],
+) -> None:
+    """Record how many plans of a real database and of its twin are the same, and require all."""
     other = [each for each in expected if found[each] != expected[each]]
-    print(f"{len(expected) - len(other):,} of {len(expected):,} plans are the real database's")
+    same = len(expected) - len(other)
+    record("score", f"plans that are the real database's {same:,}/{len(expected):,}")
     assert other[:5] == []
     assert set(expected) == set(found)
     assert len(set(expected.values())) > 100

@@ -14,6 +14,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         if name == "score"
     ]
     if scores:
-        terminalreporter.section("mutants noticed")
+        terminalreporter.section("scores")
         for score in scores:
             terminalreporter.write_line(score)

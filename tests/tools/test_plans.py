@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
@@ -217,7 +216,9 @@ def test_a_fault_is_told_by_name(
 
 
 def test_every_index_is_needed(
-    corpus: list[Statement], statistics: Statistics, record_property: Any
+    corpus: list[Statement],
+    statistics: Statistics,
+    record_property: Callable[[str, object], None],
 ) -> None:
     def with_another(address: Address) -> None:
         build(address)
@@ -235,17 +236,22 @@ def test_every_index_is_needed(
     assert needed.pop("spare") == 0
     assert len(needed) == 9
     assert min(needed.values()) >= 2
-    record_property("needed", needed)
+    told = ", ".join(f"{index} {count}" for index, count in needed.items())
+    record_property("score", f"statements that need an index: {told}")
 
 
 def test_a_twin_plans_as_the_real_database_does(
-    server: LocalServer, corpus: list[Statement], real: Address, people: list[User]
+    server: LocalServer,
+    corpus: list[Statement],
+    real: Address,
+    people: list[User],
+    record_property: Callable[[str, object], None],
 ) -> None:
     heavy, typical = people[0], people[-1]
     expected = shapes(real, corpus, heavy, typical)
     with exact_twin(server, real) as address:
         found = shapes(address, corpus, heavy, typical)
-    agree(expected, found)
+    agree(expected, found, record_property)
 
 
 def reads(corpus: list[Statement]) -> list[Statement]:
@@ -279,7 +285,10 @@ def test_every_statement_stays_within_its_budget(
 
 
 def test_small_tables_are_planned_otherwise_without_harm(
-    server: LocalServer, corpus: list[Statement], statistics: Statistics
+    server: LocalServer,
+    corpus: list[Statement],
+    statistics: Statistics,
+    record_property: Callable[[str, object], None],
 ) -> None:
     """With ten thousand tasks, most of them one user's, whatever is read otherwise is cheap."""
     mine = reads(corpus)
@@ -297,5 +306,5 @@ def test_small_tables_are_planned_otherwise_without_harm(
         with connect(small, purpose="test") as connection:
             for statement, touched in buffers(connection, bounded, heavy, ROLE):
                 assert touched <= (statement.buffers or 0), statement.name
-    print(f"{len(changed)} of {len(mine)} are planned otherwise with 10,000 rows")
+    record_property("score", f"planned otherwise with 10,000 rows {len(changed)}/{len(mine)}")
     assert bounded
