@@ -61,7 +61,7 @@ def enterable_folder() -> Iterator[Path]:
 
     It is in memory where there is room: making servers and databases writes many files.
     """
-    memory = Path("/dev/shm")  # noqa: S108
+    memory = Path("/dev/shm")  # noqa: S108 - mkdtemp makes a folder of a new name in it
     has_room = memory.is_dir() and shutil.disk_usage(memory).free > 2 * 2**30
     folder = Path(tempfile.mkdtemp(prefix="schema-test-", dir=memory if has_room else None))
     folder.chmod(0o755)

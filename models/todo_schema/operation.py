@@ -90,5 +90,6 @@ class operation(Generic[P, T]):  # noqa: N801 - a decorator
 
         call.__name__ = self.build.__name__
         call.__doc__ = self.__doc__
+        # What inspect and help() look for first; the types know no such attribute of a function.
         call.__signature__ = self.__signature__  # type: ignore[attr-defined]
         return call

@@ -330,12 +330,14 @@ class TaskCounts(_Stored):
     in_progress: int = 0
     completed: int = 0
 
+    # mypy takes no decorator above a property; Pydantic's documentation says to ignore that.
     @computed_field  # type: ignore[prop-decorator]
     @property
     def open(self) -> int:
         """Those that are not completed."""
         return self.pending + self.in_progress
 
+    # mypy takes no decorator above a property; Pydantic's documentation says to ignore that.
     @computed_field  # type: ignore[prop-decorator]
     @property
     def total(self) -> int:

@@ -222,6 +222,7 @@ def restrict(orm: AnySession, user_id: str) -> None:
     owned: list[Any] = [Task, TaskSearch, Conversation, Message]
     options = [
         *(with_loader_criteria(each, each.user_id == user_id) for each in owned),
+        # To the type checker an attribute of the class is a str, and the comparison a bool.
         with_loader_criteria(User, User.id == user_id),  # type: ignore[arg-type]
     ]
 

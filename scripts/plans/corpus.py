@@ -14,7 +14,7 @@ from typing import Any
 import pglast
 from pglast import split
 
-from scripts.errors import ToolError, refuse
+from scripts.errors import refuse
 from scripts.plans.reading import Reach
 from scripts.settings import project
 
@@ -86,8 +86,6 @@ def read_corpus(*, everything: bool = False) -> list[Statement]:
                     raise ValueError(f"{statement.name} is there twice")
                 _check(statement)
                 found[statement.name] = statement
-        except ToolError:
-            raise
         except (ImportError, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
             raise refuse(
                 "bad-corpus",

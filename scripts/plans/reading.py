@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import psycopg
@@ -69,6 +69,11 @@ class Catalog:
     small: frozenset[str]
     tenant: str
 
+    @cached_property
+    def spared(self) -> frozenset[str]:
+        """The names of the indexes of small tables, which nothing need read by."""
+        return frozenset(each.name for each in self.indexes.values() if each.table in self.small)
+
 
 @dataclass
 class Reading:
@@ -78,7 +83,7 @@ class Reading:
     ----------
     reach : of the node that reads most
     indexes : the names of the indexes it reads by, in order, each once
-    spared : the names of those of small tables, which it need not read by
+    spared : the catalog's
     """
 
     reach: Reach = Reach.NOTHING
@@ -159,8 +164,7 @@ def reading(plan: Node, catalog: Catalog, sql: str) -> Reading:
     catalog : of the database that was asked
     sql : the statement, for what EXPLAIN does not show of a limit
     """
-    spared = (index.name for index in catalog.indexes.values() if index.table in catalog.small)
-    found = Reading(spared=frozenset(spared))
+    found = Reading(spared=catalog.spared)
     for node, most in _nodes(plan, Reach.RANGE, skips=bool(_SKIPS.search(sql))):
         kind, name = node["Node Type"], node.get("Index Name", "")
         found.indexes += node.get("Conflict Arbiter Indexes", ())

@@ -17,7 +17,7 @@ from scripts.database import connect
 from scripts.errors import refuse
 from scripts.plans.statistics import Statistics, restore_indexes, restore_tables
 from scripts.scratch import scratch_database
-from scripts.server import LocalServer, local_server
+from scripts.server import local_server
 
 BLOCK = 8192
 SEGMENT = 131_072
@@ -75,11 +75,7 @@ end $$
 
 
 @contextmanager
-def twin(
-    build: Callable[[Address], object],
-    statistics: Statistics,
-    server: LocalServer | None = None,
-) -> Iterator[Address]:
+def twin(build: Callable[[Address], object], statistics: Statistics) -> Iterator[Address]:
     """Give an empty database that the planner takes for one with these statistics; drop it then.
 
     It is the superuser's address, who may become every role that sends a statement.
@@ -92,17 +88,15 @@ def twin(
     ----------
     build : makes the schema, without rows
     statistics : what the database shall look like
-    server : the local one by default; PostgreSQL 18 or newer
 
     Raises
     ------
-    ToolError : the server is older (code `local-server`), `build` fails, or the statistics tell
-        nothing of one of its tables (code `bad-statistics`)
+    ToolError : the local server is older than PostgreSQL 18 (code `local-server`), `build` fails,
+        or the statistics tell nothing of one of its tables (code `bad-statistics`)
     """
-    server = server or local_server()
-    with scratch_database(server) as address:
+    with scratch_database() as address:
         build(address)
-        superuser = server.superuser.with_(dbname=address.database)
+        superuser = local_server().superuser.with_(dbname=address.database)
         with connect(superuser, purpose="plans") as connection:
             if connection.info.server_version < 180_000:
                 raise refuse(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -13,12 +14,13 @@ from scripts.catalog.model import BOOKKEEPING
 from scripts.cli.plans import SIZES
 from scripts.cli.proof import build
 from scripts.database import connect
+from scripts.plans import survey as surveying
 from scripts.plans.corpus import Statement, read_corpus
 from scripts.plans.explain import GENERIC, HEAVY
 from scripts.plans.mutate import mutate, unneeded
 from scripts.plans.reading import Reach
 from scripts.plans.statistics import Statistics, read_statistics
-from scripts.plans.survey import faults, planner, survey
+from scripts.plans.survey import SESSIONS, faults, planner, survey
 from scripts.plans.twin import twin
 from scripts.server import LocalServer
 from scripts.settings import project
@@ -213,6 +215,25 @@ def test_a_fault_is_told_by_name(
     outcomes = survey(build, statistics, [first], SIZES[:2], tenants=(HEAVY,))
     (changed,) = faults([outcomes[0], replace(outcomes[1], shape=1)])
     assert (changed.code, changed.object) == ("plan-changes", first.name)
+
+
+def test_what_fails_in_one_session_ends_the_others(
+    corpus: list[Statement], statistics: Statistics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Ctrl-C does: each finishes the batch it is at."""
+    asked: list[str] = []
+
+    def outcomes(_planner: object, statements: list[Statement], *_: object) -> list[object]:
+        asked.append(statements[0].name)
+        if statements[0] is corpus[0]:
+            raise KeyboardInterrupt
+        time.sleep(0.1)
+        return []
+
+    monkeypatch.setattr(surveying, "_outcomes", outcomes)
+    with pytest.raises(KeyboardInterrupt):
+        survey(build, statistics, corpus, SIZES[:1])
+    assert len(asked) <= 3 * SESSIONS  # of some forty batches
 
 
 def test_every_index_is_needed(
