@@ -8,7 +8,6 @@ import psycopg
 import typer
 
 from scripts.catalog.overview import OVERVIEW_COLUMNS, overview
-from scripts.cli.proof import prove
 from scripts.cli.run import narrator, seal_unapplied
 from scripts.database import connect
 from scripts.errors import refuse
@@ -16,6 +15,7 @@ from scripts.output import JsonOption, Output, command
 from scripts.runner.run import migrate
 from scripts.server import LocalServer, bench_server, local_server
 from scripts.settings import configured_address, project
+from scripts.verify.prove import prove
 
 app = typer.Typer()
 

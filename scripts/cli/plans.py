@@ -14,7 +14,6 @@ import typer
 
 from scripts.catalog.model import BOOKKEEPING
 from scripts.cli.progress import progress_bar
-from scripts.cli.proof import build
 from scripts.database import connect
 from scripts.errors import refuse
 from scripts.output import JsonOption, Output, command
@@ -25,6 +24,7 @@ from scripts.plans.mutate import mutate, unneeded
 from scripts.plans.statistics import Statistics, export, read_statistics
 from scripts.plans.survey import TENANTS, Outcome, faults, planner, survey
 from scripts.plans.twin import twin
+from scripts.runner.build import build
 from scripts.settings import project
 from scripts.target import owner_address
 

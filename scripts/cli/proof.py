@@ -6,21 +6,17 @@ from typing import Annotated
 
 import typer
 
-from scripts.address import Address
-from scripts.database import connect
-from scripts.errors import Finding
 from scripts.output import JsonOption, Output, command
 from scripts.plans.corpus import read_corpus
 from scripts.render.files import write
 from scripts.render.queries import queries_text
 from scripts.render.snapshot import snapshot_text
-from scripts.runner.run import migrate
-from scripts.runner.state import State, read_state
+from scripts.runner.build import build
 from scripts.scratch import scratch_database
 from scripts.settings import project
-from scripts.target import is_local_server, owner_address
+from scripts.target import owner_address
 from scripts.verify.checks import Check
-from scripts.verify.checks import verify as run_checks
+from scripts.verify.prove import prove
 
 app = typer.Typer()
 
@@ -59,35 +55,7 @@ def render(
         )
 
 
-def prove(address: Address, *, mirrors: bool = True) -> list[Check]:
-    """Run the checks of `verify` on a database, in a read-only session."""
-    with connect(address, purpose="verify", read_only=True) as connection:
-        state = read_state(connection, project().migrations)
-        findings = file_findings(state, sealed=not is_local_server(address))
-        return run_checks(connection, newest=state.newest, files=findings, mirrors=mirrors)
-
-
-def file_findings(state: State, *, sealed: bool) -> list[Finding]:
-    """Return what is wrong with the files: applied, unedited, in order, and sealed."""
-    pending = [
-        migration.forward.finding("pending", "is not applied", fix="python -m scripts migrate")
-        for migration in state.pending
-    ]
-    return [
-        *state.findings(),
-        *(state.seal_findings() if sealed else []),
-        *pending,
-    ]
-
-
 def tell(checks: list[Check], out: Output) -> None:
     """Print a line for each check."""
     for check in checks:
         out.say(f"{check.name:<12} {'failed' if check.findings else 'ok'}")
-
-
-def build(address: Address) -> str:
-    """Apply roles and every migration to an empty database; return the newest id."""
-    with connect(address, purpose="render") as connection:
-        applied = migrate(connection, project().migrations, roles=project().roles, check_seal=False)
-    return applied[-1] if applied else "none"

@@ -8,12 +8,12 @@ from collections.abc import Callable
 import pytest
 
 from scripts.cli.plans import SIZES
-from scripts.cli.proof import build
 from scripts.database import connect
 from scripts.plans.corpus import read_corpus
 from scripts.plans.explain import GENERIC, HEAVY
 from scripts.plans.statistics import Statistics, export, read_statistics
 from scripts.plans.survey import faults, survey
+from scripts.runner.build import build
 from scripts.server import LocalServer
 from scripts.settings import project
 from tests.support.real import agree, exact_twin, loaded, shapes, users

@@ -12,12 +12,12 @@ import psycopg
 
 from scripts.address import Address
 from scripts.binaries import embedded_binaries
-from scripts.cli.proof import build
 from scripts.database import connect
 from scripts.plans.corpus import Statement
 from scripts.plans.explain import HEAVY, TYPICAL, Planner
 from scripts.plans.survey import TENANTS
 from scripts.plans.twin import BTREES, grow, plant
+from scripts.runner.build import build
 from scripts.scratch import scratch_database
 from scripts.server import LocalServer
 from scripts.workload.seed import seed

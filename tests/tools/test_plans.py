@@ -12,7 +12,6 @@ import pytest
 from scripts.address import Address
 from scripts.catalog.model import BOOKKEEPING
 from scripts.cli.plans import SIZES
-from scripts.cli.proof import build
 from scripts.database import connect
 from scripts.plans import survey as surveying
 from scripts.plans.corpus import Statement, read_corpus
@@ -22,6 +21,7 @@ from scripts.plans.reading import Reach
 from scripts.plans.statistics import Statistics, read_statistics
 from scripts.plans.survey import SESSIONS, faults, planner, survey
 from scripts.plans.twin import twin
+from scripts.runner.build import build
 from scripts.server import LocalServer
 from scripts.settings import project
 from tests.support.real import User, agree, buffers, exact_twin, loaded, shapes, users
