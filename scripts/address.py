@@ -50,7 +50,17 @@ class Address:
     @property
     def is_pooled(self) -> bool:
         """Whether the name says that it is Neon's pooler: `-pooler` in the first label."""
-        return self.host.partition(".")[0].endswith("-pooler")
+        return self._name.partition(".")[0].endswith("-pooler")
+
+    @property
+    def is_neon(self) -> bool:
+        """Whether the name says that it is at Neon."""
+        return self._name.endswith(".neon.tech")
+
+    @property
+    def _name(self) -> str:
+        """The host's name, which TLS and Neon go by also where `hostaddr` tells the way."""
+        return str(self.parameters["host"]).lower().removesuffix(".")
 
     @property
     def url(self) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import time
+from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -13,12 +15,20 @@ from scripts.errors import ToolError, refuse
 CONNECT_TIMEOUT = 10
 """Seconds for one attempt to connect."""
 
+WAKE = 30.0
+"""Seconds in which a host that is not local may wake up: computes at Neon sleep when unused."""
+
 LOCK_TIMEOUT = "5s"
 """How long a statement waits for a lock. While it waits, everything behind it waits too."""
 
 
 def connect(
-    address: Address, *, purpose: str, read_only: bool = False, direct: bool = True
+    address: Address,
+    *,
+    purpose: str,
+    read_only: bool = False,
+    direct: bool = True,
+    wake: float | None = None,
 ) -> psycopg.Connection:
     """Connect in autocommit mode, as the tools need it.
 
@@ -31,6 +41,8 @@ def connect(
     purpose : the command's name, for `application_name`
     read_only : refuse to write, on the server's side
     direct : refuse a connection pooler
+    wake : seconds in which to try again where there is no answer; by default WAKE, and none for a
+        local host
 
     Raises
     ------
@@ -39,22 +51,33 @@ def connect(
     """
     if direct and address.is_pooled:
         raise _pooled(address)
-    try:
-        parameters = {"connect_timeout": CONNECT_TIMEOUT, **_with_tls(address).parameters}
-        parameters["application_name"] = f"schema-{purpose}"
-        connection = psycopg.connect(**parameters, autocommit=True, prepare_threshold=None)
-    except psycopg.OperationalError as error:
-        raise _unreachable(address, error) from None
+    parameters = {"connect_timeout": CONNECT_TIMEOUT, **_with_tls(address).parameters}
+    parameters["application_name"] = f"schema-{purpose}"
+    wake = (0 if address.is_local else WAKE) if wake is None else wake
+    connection = _open(address, parameters, time.monotonic() + wake)
     try:
         set_session(connection, read_only=read_only)
-        # A pooler answers the start-up packet itself, with a process number of its own.
+        # A pooler answers the start-up packet itself, with a process number of its own. So does
+        # Neon's proxy, also for direct addresses; there the name tells.
         (pid,) = connection.execute("select pg_backend_pid()").fetchone() or (0,)
-        if direct and pid != connection.info.backend_pid:
+        if direct and pid != connection.info.backend_pid and not address.is_neon:
             raise _pooled(address)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _open(address: Address, parameters: dict[str, Any], end: float) -> psycopg.Connection:
+    """Connect, again and again until `end` where nobody answers."""
+    while True:
+        try:
+            return psycopg.connect(**parameters, autocommit=True, prepare_threshold=None)
+        except psycopg.OperationalError as error:
+            refusal = _unreachable(address, error)
+            if refusal.findings[0].code != "unreachable" or time.monotonic() >= end:
+                raise refusal from None
+        time.sleep(0.5)
 
 
 def set_session(connection: psycopg.Connection, *, read_only: bool = False) -> None:

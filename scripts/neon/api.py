@@ -1,0 +1,220 @@
+"""Requests to Neon's API: bounded in time, and repeated only where that is safe.
+
+https://api-docs.neon.tech describes the API; what may be repeated is `_may_repeat`.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, TypeVar
+
+import httpx
+from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
+
+from scripts.errors import ToolError, refuse
+from scripts.neon.settings import NeonSettings
+
+ANSWER = 30.0
+"""Seconds without a byte until a request counts as not answered."""
+
+LARGEST = 64 * 2**20
+"""Bytes of an answer at the most; a hundred branches take some 100 kB."""
+
+TRIES = 6
+"""How often a request without an answer is sent, where it may be repeated."""
+
+BUSY = frozenset({423, 429, 503})
+"""Answers that say nothing was done: locked by another operation, too many requests, no service."""
+
+FIXES = {
+    401: "check NEON_API_KEY",
+    403: "check what the key may do: NEON_API_KEY",
+    404: "check NEON_PROJECT_ID, NEON_DATABASE and NEON_ROLE",
+}
+
+_backoff = wait_random_exponential(multiplier=0.25, max=10)
+
+Read = TypeVar("Read")
+
+
+class Refusal(Exception):  # noqa: N818 - it never leaves this module
+    """An answer that is an error."""
+
+    def __init__(self, status: int, answer: Any, retry_after: float) -> None:
+        known = answer if isinstance(answer, dict) else {}
+        self.status = status
+        self.message = str(known.get("message") or "without a message")
+        self.code = str(known.get("code") or "without a code")
+        self.request_id = str(known.get("request_id") or "without an id")
+        self.retry_after = retry_after
+
+
+class NoAnswer(Exception):  # noqa: N818 - it never leaves this module
+    """No answer, or none that could be read: the request may have been carried out."""
+
+
+class Api:
+    """The API of one project.
+
+    Parameters
+    ----------
+    settings : which project, and the key, which is in no message
+    timeout : seconds for all that is asked together
+    """
+
+    def __init__(self, settings: NeonSettings, timeout: float) -> None:
+        self._url = settings.url
+        self._key = settings.key
+        self._timeout = timeout
+        self._end = time.monotonic() + timeout
+        self._http = httpx.Client(
+            base_url=f"{settings.url}/projects/{settings.project}",
+            headers={"Authorization": f"Bearer {settings.key}", "Accept": "application/json"},
+            trust_env=not settings.is_local,  # a proxy of the environment is not for loopback
+        )
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._http.close()
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        read: Callable[[dict[str, Any]], Read],
+        *,
+        query: Mapping[str, Any] | None = None,
+        body: Mapping[str, Any] | None = None,
+    ) -> Read:
+        """Send a request, again where that is safe.
+
+        Parameters
+        ----------
+        method, path : the path below the project
+        read : takes what is wanted from the answer, `{}` where that has no content
+        query, body : the query's parameters, and the body that is sent as JSON
+
+        Returns
+        -------
+        What `read` does.
+
+        Raises
+        ------
+        ToolError : Neon refuses (`neon-api`), does not answer (`neon-unreachable`), or was busy
+            until the time was used up (`neon-timeout`)
+        """
+        place = f"{method} {path}"
+
+        def send() -> dict[str, Any]:
+            if time.monotonic() >= self._end:
+                raise self._too_late(place)
+            return self._send(method, path, query, body)
+
+        def is_last(state: RetryCallState) -> bool:
+            error = state.outcome.exception() if state.outcome else None
+            busy = isinstance(error, Refusal) and error.status in BUSY
+            late = time.monotonic() + state.upcoming_sleep >= self._end
+            return late or (not busy and state.attempt_number >= TRIES)
+
+        asking = Retrying(
+            retry=retry_if_exception(lambda error: _may_repeat(method, error)),
+            wait=_pause,
+            stop=is_last,
+            reraise=True,
+        )
+        try:
+            answer = asking(send)
+        except Refusal as error:
+            message = self.plain(error.message)
+            if error.status in BUSY:
+                raise self._too_late(f"{place} is answered: {message}") from None
+            about = (
+                f"{error.status} {self.plain(error.code)}, request {self.plain(error.request_id)}"
+            )
+            fix = FIXES.get(error.status, "see the message; Neon's support takes the request's id")
+            raise refuse(
+                "neon-api", f"Neon refuses {place}: {message} ({about})", fix=fix
+            ) from None
+        except NoAnswer as error:
+            unknown = "" if method == "GET" else "; whether it was done is unknown"
+            message = f"no answer from {self._url} to {place}: {self.plain(str(error))}{unknown}"
+            raise refuse("neon-unreachable", message, fix="run it again") from None
+        try:
+            return read(answer)
+        except (KeyError, TypeError, ValueError) as error:
+            message = f"Neon's answer to {place} is not as described: {error!r}"
+            raise refuse("neon-api", self.plain(message), fix="report it") from None
+
+    def pause(self, seconds: float, what: str) -> None:
+        """Sleep; ToolError `neon-timeout` where the time would be used up, which tells `what`."""
+        if time.monotonic() + seconds >= self._end:
+            raise self._too_late(what)
+        time.sleep(seconds)
+
+    def plain(self, text: str) -> str:
+        """Return what came from outside as one line of at most 500 characters, without the key."""
+        return " ".join(text.split()).replace(self._key, "…")[:500]
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, Any] | None,
+        body: Mapping[str, Any] | None,
+    ) -> dict[str, Any]:
+        seconds = min(ANSWER, self._end - time.monotonic())
+        content = bytearray()
+        try:
+            with self._http.stream(
+                method, path, params=query, json=body, timeout=seconds
+            ) as response:
+                for part in response.iter_bytes():
+                    content += part
+                    if len(content) > LARGEST or time.monotonic() > self._end:
+                        raise NoAnswer("the answer does not end")
+            answer = json.loads(content) if content else {}
+        except httpx.RequestError as error:
+            raise NoAnswer(str(error) or type(error).__name__) from None
+        except ValueError:
+            answer = None
+        if not response.is_success:
+            raise Refusal(response.status_code, answer, _retry_after(response))
+        if not isinstance(answer, dict):
+            raise NoAnswer("the answer is no JSON object")
+        return answer
+
+    def _too_late(self, what: str) -> ToolError:
+        message = f"Neon was not done within {self._timeout:g} s: {what}"
+        return refuse("neon-timeout", message, fix="run it again, or raise --timeout")
+
+
+def _may_repeat(method: str, error: BaseException) -> bool:
+    """Whether a request may be sent again, by Neon's rules.
+
+    An answer of BUSY says that nothing was done. Anything else may have been carried out, which is
+    no harm to a GET alone.
+    """
+    if isinstance(error, Refusal):
+        return error.status in BUSY or (method == "GET" and error.status >= 500)
+    return isinstance(error, NoAnswer) and method == "GET"
+
+
+def _pause(state: RetryCallState) -> float:
+    """Return the seconds until the next try: what Retry-After asks for, at the least."""
+    error = state.outcome.exception() if state.outcome else None
+    return max(error.retry_after if isinstance(error, Refusal) else 0, _backoff(state))
+
+
+def _retry_after(response: httpx.Response) -> float:
+    """Return the seconds of Retry-After, a number or a date (RFC 9110, 10.2.3); 0 without one."""
+    text = response.headers.get("Retry-After", "")
+    if text.isdecimal():
+        return float(text)
+    try:
+        return (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds()
+    except (TypeError, ValueError):
+        return 0

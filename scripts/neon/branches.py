@@ -1,0 +1,108 @@
+"""What the tools do with branches: one for each pull request, reused, always with an end."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from scripts.errors import Finding, ToolError, refuse
+from scripts.neon.client import Branch, Client
+
+OF_PULL_REQUEST = re.compile(r"pr-([1-9]\d*)")
+"""Names of the branches that `neon check` makes, and `prune` deletes."""
+
+HOURS = 24
+"""Until a branch expires, unless told otherwise."""
+
+
+@dataclass
+class Pruned:
+    """What `prune` did: the names of branches, and what it could not do."""
+
+    deleted: list[str] = field(default_factory=list)
+    expiring: list[str] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+
+def named(client: Client, name: str | None) -> Branch:
+    """Return the branch of that name; the project's default branch without one.
+
+    Raises
+    ------
+    ToolError : there is none (code `no-branch`)
+    """
+    if name is not None:
+        found = client.find(name)
+    else:
+        found = next((each for each in client.branches() if each.default), None)
+    if found is None:
+        raise refuse(
+            "no-branch",
+            f"the project has no branch {name}" if name else "the project has no default branch",
+            fix="python -m scripts neon branch list",
+        )
+    return found
+
+
+def ensure(
+    client: Client, name: str, *, parent: str | None, hours: int, renew: bool = False
+) -> tuple[Branch, bool]:
+    """Return the branch of that name, made where it is missing, and whether it was there.
+
+    Parameters
+    ----------
+    name : of the branch
+    parent : the name of the branch whose data it gets; the default branch's without one
+    hours : until it expires; one that is there expires then, too
+    renew : make one that is there what the parent is now
+
+    Raises
+    ------
+    ToolError : there is no such parent, or the branch is one that must not expire
+    """
+    expires_at = datetime.now(UTC) + timedelta(hours=hours)
+    found = client.find(name)
+    if found is None:
+        return client.create(name, parent=named(client, parent).id, expires_at=expires_at), False
+    refuse_kept(found, "expire")
+    found = client.expire(client.ready(found), expires_at)
+    if renew:
+        found = client.restore(found, named(client, parent).id)
+    return client.ready(found), True
+
+
+def refuse_kept(branch: Branch, action: str) -> None:
+    """Raise ToolError where a branch is the default one, or protected."""
+    if branch.default or branch.protected:
+        word = "the default branch" if branch.default else "protected"
+        raise refuse("branch-protected", f"{branch.name} is {word}: it is not made to {action}")
+
+
+def prune(client: Client, still_open: Iterable[int] | None) -> Pruned:
+    """Delete branches of pull requests that nobody needs, and give an end to those without one.
+
+    Parameters
+    ----------
+    still_open : the numbers of the pull requests that are open; None where that is unknown, and
+        only expired branches are deleted
+    """
+    done = Pruned()
+    kept = None if still_open is None else set(still_open)
+    now = datetime.now(UTC)
+    for branch in list(client.branches("pr-")):
+        match = OF_PULL_REQUEST.fullmatch(branch.name)
+        if not match or branch.default or branch.protected:
+            continue
+        expired = branch.expires_at is not None and branch.expires_at <= now
+        try:
+            if expired or (kept is not None and int(match[1]) not in kept):
+                client.delete(branch)
+                done.deleted.append(branch.name)
+            elif branch.expires_at is None:
+                client.expire(branch, now + timedelta(hours=HOURS))
+                done.expiring.append(branch.name)
+        except ToolError as error:  # such as a child of somebody's: the others go on
+            done.findings += error.findings
+    return done
