@@ -78,7 +78,7 @@ def history(
         with connect(owner_address(), purpose="history", read_only=True) as connection:
             entries = read_history(connection, limit)
         out.table(
-            ["when", "what", "migration", "ms", "who", "commit"],
+            ["when", "what", "migration", "ms", "who", "commit", "lsn before"],
             [
                 (
                     f"{entry['started_at']:%Y-%m-%d %H:%M:%S}",
@@ -87,6 +87,7 @@ def history(
                     entry["duration_ms"],
                     f"{entry['os_user']}@{entry['host']} as {entry['role']}",
                     f"{(entry['git_commit'] or 'none')[:10]}{'' if entry['git_clean'] else ' +'}",
+                    entry.get("lsn") or "",
                 )
                 for entry in entries
             ],

@@ -30,10 +30,21 @@ create table if not exists public.migration_history (
     checksum text not null,
     tool_version text not null,
     server_version text not null default current_setting('server_version'),
+    lsn pg_lsn default pg_current_wal_lsn(),
     constraint migration_history_pkey primary key (id),
-    constraint migration_history_operation_check check (operation in ('apply', 'rollback'))
+    constraint migration_history_operation_check
+        check (operation in ('apply', 'rollback', 'restore-point'))
 );
 revoke update, delete, truncate on public.migration_history from current_user;
+"""
+
+# Of a table that was made before there were restore points; older entries have no LSN.
+UPGRADE = """
+alter table public.migration_history add column lsn pg_lsn;
+alter table public.migration_history alter column lsn set default pg_current_wal_lsn();
+alter table public.migration_history drop constraint migration_history_operation_check;
+alter table public.migration_history add constraint migration_history_operation_check
+    check (operation in ('apply', 'rollback', 'restore-point'));
 """
 
 # An apply that yoyo itself made after a rollback of ours has no checksum of ours.
@@ -46,6 +57,7 @@ from public._yoyo_migration as m
 left join (
     select distinct on (migration_id) migration_id, operation, checksum
     from public.migration_history
+    where operation <> 'restore-point'
     order by migration_id, id desc
 ) as h using (migration_id)
 order by m.migration_id
@@ -106,6 +118,24 @@ class Ledger:
         self._yoyo.ensure_internal_schema_updated()
         if not _exists(self._connection, "migration_history"):
             self._connection.execute(HISTORY)
+        query = "select from pg_attribute where attrelid = %s::regclass and attname = 'lsn'"
+        if not self._connection.execute(query, ["public.migration_history"]).rowcount:
+            with self._connection.transaction():
+                self._connection.execute(UPGRADE)
+
+    def record_restore_point(self, newest: str) -> tuple[datetime, str]:
+        """Record the moment before a run; return its time and its LSN.
+
+        Parameters
+        ----------
+        newest : the newest applied migration; empty where nothing is applied
+        """
+        row = self._connection.execute("select clock_timestamp(), pg_current_wal_lsn()").fetchone()
+        assert row
+        at, lsn = row
+        about = {"migration_id": newest or "none", "operation": "restore-point", "checksum": ""}
+        self._insert({**about, "started_at": at, "duration_ms": 0, "lsn": lsn})
+        return at, lsn
 
     def record(
         self, migration: Migration, script: Script, started_at: datetime, duration_ms: int
@@ -119,15 +149,18 @@ class Ledger:
         """
         applying = script is migration.forward
         self._yoyo.record(migration.id, applying=applying)
-        row = {
-            "migration_id": migration.id,
-            "operation": "apply" if applying else "rollback",
-            "started_at": started_at,
-            "duration_ms": duration_ms,
-            "checksum": script.checksum,
-            "tool_version": TOOL_VERSION,
-            **asdict(self._origin),
-        }
+        self._insert(
+            {
+                "migration_id": migration.id,
+                "operation": "apply" if applying else "rollback",
+                "started_at": started_at,
+                "duration_ms": duration_ms,
+                "checksum": script.checksum,
+            }
+        )
+
+    def _insert(self, entry: dict[str, Any]) -> None:
+        row = {**entry, "tool_version": TOOL_VERSION, **asdict(self._origin)}
         names = ", ".join(row)
         values = ", ".join(["%s"] * len(row))
         query = f"insert into public.migration_history ({names}) values ({values})"

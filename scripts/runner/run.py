@@ -33,6 +33,7 @@ def migrate(
     roles: Path | None = None,
     target: str | None = None,
     check_seal: bool = True,
+    restore_point: bool = False,
     lock_wait: float = LOCK_WAIT,
     emit: Emit = silent,
 ) -> list[str]:
@@ -45,6 +46,7 @@ def migrate(
     roles : SQL that makes the cluster's roles; runs before the first pending file
     target : the last id or number to apply; all pending without one
     check_seal : refuse where checksums.txt does not match the files
+    restore_point : record time and LSN before the first pending file, and tell `restore-point`
     lock_wait : seconds to wait for another run
     emit : told `waiting`, `applying` and `applied` as they happen
 
@@ -67,6 +69,9 @@ def migrate(
         ledger = Ledger(connection)
         if pending:
             ledger.prepare()
+            if restore_point:
+                at, lsn = ledger.record_restore_point(state.newest)
+                emit("restore-point", at=at, lsn=lsn)
             if roles:
                 run_roles(connection, roles)
         for migration in pending:
