@@ -14,6 +14,7 @@ GROUPS = {
     "scripts.cli.migrations": ("status", "history", "seal", "new"),
     "scripts.cli.proof": ("verify", "render"),
     "scripts.cli.plans": ("plans",),
+    "scripts.cli.neon": ("neon",),
     "scripts.cli.workload": ("seed", "bench"),
 }
 

@@ -70,6 +70,13 @@ class Address:
         database = quote(self.database, safe="")
         return f"postgresql://{user + '@' if user else ''}{host}:{self.port}/{database}"
 
+    @property
+    def secret_url(self) -> str:
+        """The address as a URL with all its parameters, the password among them: never printed."""
+        known = {name: str(value) for name, value in self.parameters.items() if value is not None}
+        # libpq takes every parameter after the question mark.
+        return "postgresql://?" + "&".join(f"{n}={quote(v, safe='')}" for n, v in known.items())
+
     def with_(self, **parameters: Any) -> Address:
         """Return the address with some of its parameters changed."""
         return Address({**self.parameters, **parameters}, self.source)

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import psycopg
 import typer
 
+from scripts.database import database_finding
 from scripts.errors import Finding, ToolError
 
 VERSION = 1
@@ -41,6 +42,11 @@ class Output:
         """Print one line of text for people; nothing under `--json`."""
         if not self.json:
             print(text, flush=True)
+
+    def progress(self, text: str) -> None:
+        """Print one line on stderr of what is going on; nothing under `--json`."""
+        if not self.json:
+            print(text, file=sys.stderr, flush=True)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """Print a table for people; nothing under `--json`. Numbers are set to the right."""
@@ -131,11 +137,7 @@ def command(name: str, *, json: bool = False, stream: bool = False) -> Iterator[
 def unexpected(error: Exception) -> Finding:
     """Return the finding for an error that no command foresaw, PostgreSQL's among them."""
     if isinstance(error, psycopg.Error):
-        message = f"{error.diag.message_primary or error} ({error.sqlstate or 'connection lost'})"
-        fix = error.diag.message_hint or (
-            "connect as the owner" if error.sqlstate == "42501" else "see the server's log"
-        )
-        return Finding("database", message, fix=fix)
+        return database_finding(error)
     if isinstance(error, OSError) and error.filename:
         return Finding("file", f"{error.strerror}", file=str(error.filename))
     return Finding(

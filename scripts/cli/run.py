@@ -135,5 +135,11 @@ def narrator(out: Output) -> Emit:
             out.say(f"{fields['id']} cannot bring back {fields['message']}")
         elif event in ("applied", "reverted"):
             out.say(f"{event} {fields['id']}  {fields['ms']} ms")
+        elif event == "branch":
+            # As above: a branch is what `scripts.neon.branches.describe` returns.
+            name = fields["branch"]["name"]  # type: ignore[index]
+            out.say(f"branch {name}, {'made anew from its parent' if fields['reused'] else 'made'}")
+        elif event == "restore-point":
+            out.say(f"restore point {fields['at']:%Y-%m-%d %H:%M:%S} UTC, lsn {fields['lsn']}")
 
     return emit

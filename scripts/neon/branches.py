@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from scripts.errors import Finding, ToolError, refuse
 from scripts.neon.client import Branch, Client
@@ -66,18 +67,23 @@ def ensure(
     found = client.find(name)
     if found is None:
         return client.create(name, parent=named(client, parent).id, expires_at=expires_at), False
-    refuse_kept(found, "expire")
+    refuse_kept(found, "resets or ends")
     found = client.expire(client.ready(found), expires_at)
     if renew:
         found = client.restore(found, named(client, parent).id)
     return client.ready(found), True
 
 
+def describe(branch: Branch) -> dict[str, Any]:
+    """Return a branch as JSON has it."""
+    return asdict(branch)
+
+
 def refuse_kept(branch: Branch, action: str) -> None:
     """Raise ToolError where a branch is the default one, or protected."""
     if branch.default or branch.protected:
         word = "the default branch" if branch.default else "protected"
-        raise refuse("branch-protected", f"{branch.name} is {word}: it is not made to {action}")
+        raise refuse("branch-protected", f"{branch.name} is {word}: nothing here {action} it")
 
 
 def prune(client: Client, still_open: Iterable[int] | None) -> Pruned:
