@@ -65,17 +65,23 @@ class Address:
     @property
     def url(self) -> str:
         """The address as a URL, without its password."""
-        user = quote(str(self.parameters.get("user") or ""), safe="")
-        host = f"[{self.host}]" if ":" in self.host else quote(self.host, safe="")
-        database = quote(self.database, safe="")
-        return f"postgresql://{user + '@' if user else ''}{host}:{self.port}/{database}"
+        return self._url(_quoted(self.parameters.get("user") or ""))
 
     @property
     def secret_url(self) -> str:
-        """The address as a URL with all its parameters, the password among them: never printed."""
-        known = {name: str(value) for name, value in self.parameters.items() if value is not None}
-        # libpq takes every parameter after the question mark.
-        return "postgresql://?" + "&".join(f"{n}={quote(v, safe='')}" for n, v in known.items())
+        """The address as a URL with everything, the password too: never printed."""
+        apart = ("host", "hostaddr", "port", "user", "password", "dbname")
+        names = ("user", "password")
+        login = ":".join(
+            _quoted(self.parameters[name]) for name in names if name in self.parameters
+        )
+        rest = [f"{n}={_quoted(v)}" for n, v in self.parameters.items() if n not in apart]
+        return self._url(login) + ("?" + "&".join(rest) if rest else "")
+
+    def _url(self, login: str) -> str:
+        host = f"[{self.host}]" if ":" in self.host else _quoted(self.host)
+        where = f"{host}:{self.port}/{_quoted(self.database)}"
+        return f"postgresql://{login + '@' if login else ''}{where}"
 
     def with_(self, **parameters: Any) -> Address:
         """Return the address with some of its parameters changed."""
@@ -110,6 +116,10 @@ def parse_address(value: str, source: str) -> Address:
     if odd or not valid_port or not address.database:
         raise malformed
     return address
+
+
+def _quoted(value: object) -> str:
+    return quote(str(value), safe="")
 
 
 def _malformed(source: str) -> ToolError:
