@@ -55,7 +55,7 @@ lint: $(STAMP)  ## Check format, types, SQL, generated files and secrets
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
-	@$(PY) tests/support/lint_sql.py
+	@$(PY) -m scripts.review.squawk
 	@$(RUN) seal --check
 	@git ls-files -z | xargs -0 .venv/bin/detect-secrets-hook
 

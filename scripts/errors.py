@@ -26,6 +26,11 @@ class Finding:
     line: int | None = None
     fix: str | None = None
 
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}" if self.line else self.file
+        text = f"{place}: {self.message}" if place else self.message
+        return f"{text}\n  fix: {self.fix}" if self.fix else text
+
     def as_dict(self) -> dict[str, Any]:
         """Return the finding as the JSON object that scripts/README.md documents."""
         return asdict(self)

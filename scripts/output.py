@@ -104,12 +104,7 @@ class Output:
 def report(findings: Sequence[Finding]) -> None:
     """Print findings for people on stderr: what, where, and what to do."""
     for finding in findings:
-        place = finding.file or ""
-        if finding.line:
-            place += f":{finding.line}"
-        print(f"error: {place + ': ' if place else ''}{finding.message}", file=sys.stderr)
-        if finding.fix:
-            print(f"  fix: {finding.fix}", file=sys.stderr)
+        print(f"error: {finding}", file=sys.stderr)
 
 
 @contextmanager
