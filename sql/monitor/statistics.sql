@@ -99,13 +99,17 @@ select jsonb_build_object(
                 ),
                 '{}'
             ),
-            'indexes', (
-                select jsonb_object_agg(
-                    i.relname, jsonb_build_object('rows', i.reltuples::bigint, 'pages', i.relpages)
-                )
-                from pg_index as x
-                join pg_class as i on i.oid = x.indexrelid
-                where x.indrelid = tables.oid
+            'indexes', coalesce(
+                (
+                    select jsonb_object_agg(
+                        i.relname,
+                        jsonb_build_object('rows', i.reltuples::bigint, 'pages', i.relpages)
+                    )
+                    from pg_index as x
+                    join pg_class as i on i.oid = x.indexrelid
+                    where x.indrelid = tables.oid and i.reltuples >= 0
+                ),
+                '{}'
             )
         )
     )
