@@ -140,6 +140,7 @@ class Planner:
         if role == project().application_role:
             context = sql.Identifier(project().context_function)
             begin.append(sql.SQL("select {}({})").format(context, sql.Literal(tenant)))
+        self._now = None  # where the role or the function is missing, no transaction is theirs
         self._connection.execute(sql.SQL("; ").join(begin))
         self._now = (role, tenant)
 
