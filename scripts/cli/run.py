@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
 
 import psycopg
 import typer
 
 from scripts.cli.migrations import reading
 from scripts.database import connect
-from scripts.errors import refuse
+from scripts.errors import Finding, refuse
 from scripts.output import JsonOption, Output, command
 from scripts.runner import seal as sealing
+from scripts.runner.files import Migration
 from scripts.runner.lock import describe
 from scripts.runner.run import LOCK_WAIT, Emit
 from scripts.runner.run import migrate as run_migrate
 from scripts.runner.run import rollback as run_rollback
-from scripts.runner.state import read_state
+from scripts.runner.state import State, read_state
 from scripts.runner.statements import check_statements
 from scripts.settings import project
 from scripts.target import is_local_server, owner_address
@@ -32,27 +35,35 @@ WaitOption = Annotated[
 
 
 @app.command()
-def plan(to: ToOption = None, json: JsonOption = False) -> None:
-    """Print the SQL that `migrate` would run, in order. Changes nothing."""
-    with command("plan", json=json) as out, reading("plan") as (_, state):
-        pending = state.pending_until(to)
-        for migration in pending:
-            check_statements(migration, migration.forward)
-        findings = state.findings()
-        documents = [
-            {
-                "id": migration.id,
-                "file": project().relative(migration.forward.path),
-                "transactional": migration.transactional,
-                "sql": migration.forward.text,
-            }
-            for migration in pending
-        ]
-        for document in documents:
-            out.say(f"-- {document['file']}\n\n{str(document['sql']).strip()}\n")
-        if not pending:
-            out.say("-- nothing to do: every migration is applied")
-        out.finish(findings, pending=documents)
+def plan(
+    to: ToOption = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the review page, and its JSON.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Print the SQL that `migrate` would run, in order. Changes nothing in the database."""
+    with command("plan", json=json) as out:
+        if report:
+            from scripts.review.page import check_page  # noqa: PLC0415
+
+            check_page(report)
+        with reading("plan") as (connection, state):
+            pending = state.pending_until(to)
+            for migration in pending:
+                check_statements(migration, migration.forward)
+            for migration in pending:
+                file = project().relative(migration.forward.path)
+                out.say(f"-- {file}\n\n{migration.forward.text.strip()}\n")
+            if not pending:
+                out.say("-- nothing to do: every migration is applied")
+            findings: Sequence[Finding] = state.findings()
+            fields: dict[str, Any] = {"pending": [migration.as_dict() for migration in pending]}
+            if report:
+                findings = write_review(report, connection, state, pending)
+                fields["report"] = str(report)
+                out.say(f"-- {report} and its JSON tell what comes of it")
+        out.finish(findings, **fields)
 
 
 @app.command()
@@ -112,6 +123,32 @@ def rollback(
         if not reverted:
             out.say("nothing to do: no migration is applied after that")
         out.finish(reverted=reverted)
+
+
+def write_review(
+    path: Path, connection: psycopg.Connection, state: State, pending: list[Migration]
+) -> Sequence[Finding]:
+    """Write the review page of what is pending; return what is wrong with the files, or with it."""
+    # Here, for it imports what plans need, which takes half a second.
+    from scripts.cli.progress import progress_bar  # noqa: PLC0415
+    from scripts.review.page import write_page  # noqa: PLC0415
+    from scripts.review.review import review  # noqa: PLC0415
+
+    findings = state.findings()
+    with progress_bar() as bar:  # where the files are in doubt, so is what would run
+        found = None if findings else review(connection, state, pending, progress=bar)
+    write_page(
+        path,
+        found,
+        title="Review of pending migrations",
+        facts={
+            "database": owner_address().url,
+            "PostgreSQL": connection.info.parameter_status("server_version") or "",
+            "newest applied": state.newest or "none",
+        },
+        findings=findings,
+    )
+    return found.findings if found else findings
 
 
 def seal_unapplied(connection: psycopg.Connection, out: Output) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from scripts.errors import Finding, ToolError
 from scripts.settings import project
@@ -56,6 +57,15 @@ class Migration:
     def transactional(self) -> bool:
         """Whether its statements run in one transaction; the forward file says it for both."""
         return self.forward.directives.get("transactional", "true") == "true"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what is pending as the JSON object that scripts/README.md documents."""
+        return {
+            "id": self.id,
+            "file": project().relative(self.forward.path),
+            "transactional": self.transactional,
+            "sql": self.forward.text,
+        }
 
 
 def read_migrations(folder: Path) -> list[Migration]:
