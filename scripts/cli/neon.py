@@ -67,7 +67,7 @@ def check(
             hours=hours,
             path=report,
             emit=emit,
-            progress=lambda count, total: bar("plans", count, total),
+            progress=bar,
         )
         tell(list(done.checks), out)
         if delete:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
@@ -14,7 +14,8 @@ from scripts.database import WAKE, connect, database_finding
 from scripts.errors import Finding, ToolError
 from scripts.neon.branches import describe, ensure
 from scripts.neon.client import Branch, Client
-from scripts.review.page import Page, write_page
+from scripts.review.page import check_page, write_page
+from scripts.review.plans import Progress
 from scripts.review.review import Review, review
 from scripts.runner.run import Emit, migrate
 from scripts.runner.state import read_state, refuse_findings
@@ -53,7 +54,7 @@ def check(
     hours: int,
     path: Path,
     emit: Emit,
-    progress: Callable[[int, int], None],
+    progress: Progress,
 ) -> Checked:
     """Review, migrate and verify the branch of a pull request, and write the page.
 
@@ -64,12 +65,13 @@ def check(
     parent, hours : of the branch, as for `ensure`
     path : of the page, beside which its JSON goes; GITHUB_STEP_SUMMARY names another place for it
     emit : told `branch`, `reviewed`, `applying`, `applied`, `verified`, `reported`
-    progress : told how many more plans are made, of how many
+    progress : as for `review`
 
     Raises
     ------
     ToolError : there is no branch, or the page cannot be written
     """
+    check_page(path)
     started = monotonic()
     branch, reused = ensure(client, f"pr-{number}", parent=parent, hours=hours, renew=True)
     emit("branch", branch=describe(branch), reused=reused)
@@ -85,8 +87,14 @@ def check(
         "applied": ", ".join(done.applied) or "nothing",
         "took": f"{monotonic() - started:.0f} s",
     }
-    page = Page(f"Pull request {number}", facts, done.review, done.checks, done.findings)
-    write_page(page, path)
+    write_page(
+        path,
+        done.review,
+        title=f"Pull request {number}",
+        facts=facts,
+        checks=done.checks,
+        findings=done.findings,
+    )
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         with Path(summary).open("a", encoding="utf-8") as file:
             file.write(path.read_text("utf-8"))
@@ -94,7 +102,7 @@ def check(
     return done
 
 
-def _work(client: Client, done: Checked, emit: Emit, progress: Callable[[int, int], None]) -> None:
+def _work(client: Client, done: Checked, emit: Emit, progress: Progress) -> None:
     address = client.address(done.branch)
     with connect(address, purpose="check", read_only=True, wake=WAKE) as connection:
         state = read_state(connection, project().migrations)

@@ -5,30 +5,25 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from difflib import unified_diff
-from pathlib import Path
 
 from scripts.address import Address
-from scripts.database import connect
 from scripts.render.snapshot import snapshot_text
-from scripts.runner.run import migrate
+from scripts.runner.build import build
 from scripts.scratch import scratch_database
-from scripts.settings import project
 
 HEADING = re.compile(r"-- |CREATE FUNCTION ")
 """How a line of the snapshot begins that tells what the next ones are about."""
 
 
 class Schema:
-    """What a folder's migrations make, up to one of them.
+    """What the migrations make, up to one of them.
 
     Parameters
     ----------
-    folder : of the migrations
     last : the id of the last one; empty for none
     """
 
-    def __init__(self, folder: Path, last: str) -> None:
-        self._folder = folder
+    def __init__(self, last: str) -> None:
         self._last = last
         self._text: str | None = None
 
@@ -39,14 +34,7 @@ class Schema:
         ------
         ToolError : a migration fails
         """
-        with connect(address, purpose="review") as connection:
-            migrate(
-                connection,
-                self._folder,
-                roles=project().roles,
-                target=self._last or "0000",
-                check_seal=False,
-            )
+        build(address, self._last or "0000")
         self._text = snapshot_text(address, "")
 
     @property
