@@ -10,7 +10,7 @@ import psycopg
 from psycopg import sql
 
 from scripts.address import Address
-from scripts.errors import Finding, ToolError, refuse
+from scripts.errors import ToolError, refuse
 
 CONNECT_TIMEOUT = 10
 """Seconds for one attempt to connect."""
@@ -78,15 +78,6 @@ def _open(address: Address, parameters: dict[str, Any], end: float) -> psycopg.C
             if refusal.findings[0].code != "unreachable" or time.monotonic() >= end:
                 raise refusal from None
         time.sleep(0.5)
-
-
-def database_finding(error: psycopg.Error) -> Finding:
-    """Return the finding for an error of PostgreSQL that nobody foresaw."""
-    message = f"{error.diag.message_primary or error} ({error.sqlstate or 'connection lost'})"
-    fix = error.diag.message_hint or (
-        "connect as the owner" if error.sqlstate == "42501" else "see the server's log"
-    )
-    return Finding("database", message, fix=fix)
 
 
 def set_session(connection: psycopg.Connection, *, read_only: bool = False) -> None:

@@ -10,11 +10,10 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-import psycopg
 import typer
 
-from scripts.database import database_finding
 from scripts.errors import Finding, ToolError
+from scripts.unforeseen import findings_of
 
 VERSION = 1
 """Of the JSON form; raised when a field changes its meaning or goes away."""
@@ -124,22 +123,7 @@ def command(name: str, *, json: bool = False, stream: bool = False) -> Iterator[
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(1) from None
     except Exception as error:
-        if os.environ.get("SCHEMA_TRACEBACK"):
-            raise
-        out.finish([unexpected(error)])
-
-
-def unexpected(error: Exception) -> Finding:
-    """Return the finding for an error that no command foresaw, PostgreSQL's among them."""
-    if isinstance(error, psycopg.Error):
-        return database_finding(error)
-    if isinstance(error, OSError) and error.filename:
-        return Finding("file", f"{error.strerror}", file=str(error.filename))
-    return Finding(
-        "defect",
-        f"this is a defect of the tools: {type(error).__name__}: {error}",
-        fix="run it again with SCHEMA_TRACEBACK=1 and report it",
-    )
+        out.finish(findings_of(error))
 
 
 def _write(value: dict[str, Any]) -> None:

@@ -8,10 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 
-import psycopg
-
-from scripts.database import WAKE, connect, database_finding
-from scripts.errors import Finding, ToolError
+from scripts.database import WAKE, connect
+from scripts.errors import Finding
 from scripts.neon.branches import describe, ensure
 from scripts.neon.client import Branch, Client
 from scripts.review.page import check_page, write_page
@@ -21,6 +19,7 @@ from scripts.runner.run import Emit, migrate
 from scripts.runner.state import read_state, refuse_findings
 from scripts.runner.statements import check_statements
 from scripts.settings import project
+from scripts.unforeseen import findings_of
 from scripts.verify.checks import Check
 from scripts.verify.prove import prove
 
@@ -78,10 +77,8 @@ def check(
     done = Checked(branch, reused)
     try:
         _work(client, done, emit, progress)
-    except ToolError as error:
-        done.findings += error.findings
-    except psycopg.Error as error:
-        done.findings.append(database_finding(error))
+    except Exception as error:
+        done.findings += findings_of(error)
     facts = {
         "branch": f"{branch.name} ({branch.id}), expires {branch.expires_at:%Y-%m-%d %H:%M} UTC",
         "applied": ", ".join(done.applied) or "nothing",

@@ -7,9 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from shlex import quote
 
-import psycopg
-
-from scripts.database import WAKE, connect, database_finding
+from scripts.database import WAKE, connect
 from scripts.errors import Finding, ToolError
 from scripts.neon.branches import named
 from scripts.neon.client import Branch, Client
@@ -18,6 +16,7 @@ from scripts.runner.run import Emit, migrate
 from scripts.runner.state import read_state, refuse_findings
 from scripts.runner.statements import check_statements
 from scripts.settings import project
+from scripts.unforeseen import findings_of
 from scripts.verify.checks import Check
 from scripts.verify.prove import prove
 
@@ -96,11 +95,10 @@ def deploy(
         if pending == state.pending:  # what --to leaves out cannot be proven
             done.checks = prove(address)
         refuse_findings([finding for each in done.checks for finding in each.findings])
-    except (ToolError, psycopg.Error) as error:
+    except Exception as error:
         if done.restore_point is None:
             raise
-        told = error.findings if isinstance(error, ToolError) else (database_finding(error),)
-        raise ToolError(*told, _way_back(done)) from error
+        raise ToolError(*findings_of(error), _way_back(done)) from error
     return done
 
 
