@@ -13,7 +13,8 @@ from scripts import TOOL_VERSION
 from scripts.runner.files import Migration, Script
 from scripts.runner.origin import read_origin
 
-# The owner gives up changing it: a record that can be rewritten proves nothing.
+# The owner gives up changing it: a record that can be rewritten proves nothing. `lsn` is where the
+# next record of the WAL goes: all that is committed by then comes before it, and nothing else does.
 HISTORY = """
 create table if not exists public.migration_history (
     id bigint generated always as identity,
@@ -30,7 +31,7 @@ create table if not exists public.migration_history (
     checksum text not null,
     tool_version text not null,
     server_version text not null default current_setting('server_version'),
-    lsn pg_lsn default pg_current_wal_lsn(),
+    lsn pg_lsn default pg_current_wal_insert_lsn(),
     constraint migration_history_pkey primary key (id),
     constraint migration_history_operation_check
         check (operation in ('apply', 'rollback', 'restore-point'))
@@ -41,7 +42,7 @@ revoke update, delete, truncate on public.migration_history from current_user;
 # Of a table that was made before there were restore points; older entries have no LSN.
 UPGRADE = """
 alter table public.migration_history add column lsn pg_lsn;
-alter table public.migration_history alter column lsn set default pg_current_wal_lsn();
+alter table public.migration_history alter column lsn set default pg_current_wal_insert_lsn();
 alter table public.migration_history drop constraint migration_history_operation_check;
 alter table public.migration_history add constraint migration_history_operation_check
     check (operation in ('apply', 'rollback', 'restore-point'));
@@ -130,7 +131,7 @@ class Ledger:
         ----------
         newest : the newest applied migration; empty where nothing is applied
         """
-        row = self._connection.execute("select clock_timestamp(), pg_current_wal_lsn()").fetchone()
+        row = self._connection.execute("select clock_timestamp(), pg_current_wal_insert_lsn()").fetchone()
         assert row
         at, lsn = row
         about = {"migration_id": newest or "none", "operation": "restore-point", "checksum": ""}
