@@ -131,7 +131,9 @@ class Ledger:
         ----------
         newest : the newest applied migration; empty where nothing is applied
         """
-        row = self._connection.execute("select clock_timestamp(), pg_current_wal_insert_lsn()").fetchone()
+        row = self._connection.execute(
+            "select clock_timestamp(), pg_current_wal_insert_lsn()"
+        ).fetchone()
         assert row
         at, lsn = row
         about = {"migration_id": newest or "none", "operation": "restore-point", "checksum": ""}

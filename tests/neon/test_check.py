@@ -13,8 +13,8 @@ import psycopg
 import pytest
 
 from scripts.settings import ROOT
-from tests.neon.conftest import ADD_ITEMS, PullRequest
 from tests.support.commands import run
+from tests.support.neon import ADD_ITEMS, PullRequest
 from tests.support.neon_api import NeonApi
 
 pytestmark = pytest.mark.row("R27")

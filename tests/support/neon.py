@@ -1,4 +1,4 @@
-"""The stand-in for Neon's API, with a main branch at an older version of this schema."""
+"""Fixtures: production at an older version in the stand-in for Neon, and a pull request."""
 
 from __future__ import annotations
 
