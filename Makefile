@@ -51,11 +51,13 @@ matrix: $(STAMP) node  ## Run the schema's tests on PostgreSQL 16, 17 and 18
 rows: $(STAMP)  ## Print the requirement table: row, tests, passed or not built yet
 	@$(PYTEST) -q -m "not soak" --rows
 
-lint: $(STAMP)  ## Check format, types, SQL, generated files and secrets
+lint: $(STAMP)  ## Check format, types, SQL, workflows, generated files and secrets
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
 	@$(PY) -m scripts.review.squawk
+	@.venv/bin/actionlint .github/workflows/*.yml
+	@.venv/bin/zizmor --quiet --offline --persona=pedantic .github/workflows
 	@$(RUN) seal --check
 	@git ls-files -z | xargs -0 .venv/bin/detect-secrets-hook
 

@@ -1,0 +1,314 @@
+"""The workflows: what they may do, and what their scripts do when bash runs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from scripts.settings import ROOT
+
+pytestmark = pytest.mark.row("R27")
+
+FILES = {path.stem: path for path in sorted((ROOT / ".github" / "workflows").glob("*.yml"))}
+FLOWS: dict[str, dict[Any, Any]] = {
+    name: yaml.safe_load(p.read_text()) for name, p in FILES.items()
+}
+JOBS = {f"{name} {job}": made for name in FLOWS for job, made in FLOWS[name]["jobs"].items()}
+RUNS = [(name, step) for name, job in JOBS.items() for step in job["steps"] if "run" in step]
+OURS = "github.event.pull_request.head.repo.full_name == github.repository"
+
+
+def test_the_four_workflows_are_those_that_are_documented() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    section = text.partition("## What CI does with a pull request\n")[2].partition("\n## ")[0]
+    assert set(re.findall(r"`([a-z-]+)\.yml`", section)) == set(FILES)
+    used = {
+        n for p in FILES.values() for n in re.findall(r"(?:secrets|vars)\.(\w+)", p.read_text())
+    }
+    used |= {job["environment"] for job in JOBS.values() if "environment" in job}
+    assert {name for name in used if f"`{name}`" not in section} == set()
+
+
+@pytest.mark.parametrize("linter", ["actionlint", "zizmor --offline --persona=pedantic"])
+def test_the_linters_find_nothing_and_would(linter: str, tmp_path: Path) -> None:
+    program, *options = linter.split()
+    command = [str(Path(sys.executable).with_name(program)), *options]
+
+    def lint(*files: Path) -> int:
+        return subprocess.run(
+            [*command, *map(str, files)], capture_output=True, check=False
+        ).returncode
+
+    assert lint(*FILES.values()) == 0
+    wrong = tmp_path / "ci.yml"
+    wrong.write_text(
+        FILES["ci"].read_text().replace("run: .ci/run", "run: echo ${{ github.head_ref }}")
+    )
+    assert lint(wrong) != 0
+
+
+@pytest.mark.parametrize("name", FLOWS)
+def test_a_workflow_has_no_rights_of_its_own(name: str) -> None:
+    flow, text = FLOWS[name], FILES[name].read_text()
+    triggers = flow[True]  # YAML 1.1 takes `on` for a boolean
+    assert "pull_request_target" not in triggers
+    assert "workflow_run" not in triggers
+    assert flow["permissions"] == {}
+    assert flow["defaults"]["run"]["shell"] == "bash"
+    uses = re.findall(r"uses: (.*)", text)
+    assert [
+        use for use in uses if not re.fullmatch(r"\S+@[0-9a-f]{40} # v\d+\.\d+\.\d+", use)
+    ] == []
+    # A secret is for one step: no job and no workflow has it in its environment.
+    assert "env" not in flow
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_a_job_is_bounded_and_has_what_it_needs(name: str) -> None:
+    job = JOBS[name]
+    assert 0 < job["timeout-minutes"] <= 360
+    assert "env" not in job
+    written = [what for what, right in job["permissions"].items() if right != "read"]
+    assert written == (["pull-requests"] if name == "neon-branch comment" else [])
+    for step in job["steps"]:
+        if step.get("uses", "").startswith("actions/checkout@"):
+            assert step["with"]["persist-credentials"] is False
+    # The key is an environment's, and a fork's pull request does not get as far.
+    trusted = "secrets." in json.dumps(job)
+    assert trusted == ("environment" in job)
+    if name.startswith("neon-branch") and trusted:
+        assert f"&& {OURS}" in job["if"]
+    if written:
+        assert not trusted
+        assert not [s for s in job["steps"] if s.get("uses", "").startswith("actions/checkout")]
+
+
+@pytest.mark.parametrize(("name", "step"), RUNS, ids=[f"{n}: {s['run'][:20]}" for n, s in RUNS])
+def test_no_value_is_written_into_a_script(name: str, step: dict[str, Any]) -> None:
+    assert "${{" not in step["run"], name
+    used = "secrets." in json.dumps(step)
+    assert used == ("python -m scripts neon" in step["run"])
+
+
+# What bash does.
+
+HOSTILE = "x'; touch pwned; $(touch pwned) `touch pwned` \"\n--method DELETE"
+PAGE = f"# Neon check\n\n```sql\nselect '$HOME', \"${{GH_TOKEN}}\", {HOSTILE!r};\n```\n"
+MARKED = "<!-- neon-check -->\n"
+COMMIT = "c" * 40
+
+CONTEXT: dict[str, Any] = {
+    "github.token": "token",
+    "github.server_url": "https://github.example",
+    "github.repository": "our/todo",
+    "github.run_id": 12,
+    "github.event.pull_request.number": 7,
+    "github.event.pull_request.head.sha": COMMIT,
+    "github.event.pull_request.head.ref": HOSTILE,
+    "github.event.pull_request.title": HOSTILE,
+    "secrets.NEON_API_KEY": "key",  # pragma: allowlist secret
+    "vars.NEON_PROJECT_ID": "project",
+    "inputs.to": "",
+}
+
+RECORDER = """#!/bin/sh
+printf '%s\\n' "$@" --end-- >> "$(dirname "$0")/called"
+"""
+
+
+@dataclass
+class Runner:
+    """A machine with what a step finds there: `gh`, and `.venv/bin/python`, which only records.
+
+    Parameters
+    ----------
+    folder : where the step works
+    """
+
+    folder: Path
+
+    def __post_init__(self) -> None:
+        programs = {
+            "bin/gh": f'#!/bin/sh\nexec {sys.executable} {ROOT}/tests/support/gh.py "$@"\n',
+            ".venv/bin/python": RECORDER,
+        }
+        for name, text in programs.items():
+            path = self.folder / name
+            path.parent.mkdir(parents=True)
+            path.write_text(text)
+            path.chmod(0o755)
+        self.write()
+
+    def write(self, **github: Any) -> None:
+        """Set what is at GitHub."""
+        state = {"comments": [], "pulls": [], "calls": [], "fails": None, **github}
+        (self.folder / "github.json").write_text(json.dumps(state))
+
+    @property
+    def github(self) -> dict[str, Any]:
+        """What is at GitHub now."""
+        return dict(json.loads((self.folder / "github.json").read_text()))
+
+    @property
+    def called(self) -> list[list[str]]:
+        """What `.venv/bin/python` was called with."""
+        path = self.folder / ".venv" / "bin" / "called"
+        text = path.read_text() if path.exists() else ""
+        return [call.splitlines() for call in text.split("--end--\n")[:-1]]
+
+    def run(self, step: dict[str, Any], **context: Any) -> subprocess.CompletedProcess[str]:
+        """Run a step's script as GitHub does with `shell: bash`."""
+        known = {**CONTEXT, **context}
+        value = re.compile(r"\$\{\{ (.*?) \}\}")
+        environment = {
+            name: value.sub(lambda match: str(known[match[1]]), text)
+            for name, text in step["env"].items()
+        }
+        script = self.folder.parent / "step.sh"
+        script.write_text(step["run"])
+        return subprocess.run(
+            ["bash", "--noprofile", "--norc", "-eo", "pipefail", str(script)],
+            cwd=self.folder,
+            env={
+                "PATH": f"{self.folder}/bin:{os.environ['PATH']}",
+                "GITHUB_REPOSITORY": "our/todo",
+                "GITHUB": str(self.folder / "github.json"),
+                **environment,
+            },
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+
+@pytest.fixture
+def runner(tmp_path: Path) -> Runner:
+    if not shutil.which("jq"):
+        pytest.skip("jq is not installed (Debian: apt-get install jq)")
+    folder = tmp_path / "work"
+    folder.mkdir()
+    return Runner(folder)
+
+
+def step_of(job: str, words: str) -> dict[str, Any]:
+    """Return the one step of a job whose script has these words."""
+    (step,) = (each for name, each in RUNS if name == job and words in each["run"])
+    return step
+
+
+COMMENT = step_of("neon-branch comment", "gh api")
+PRUNE = step_of("prune prune", "gh api")
+DEPLOY = step_of("deploy deploy", "neon deploy")
+
+
+def comment(id_: int, login: str, body: str) -> dict[str, Any]:
+    return {"id": id_, "user": {"login": login}, "body": body}
+
+
+def test_the_page_becomes_one_comment_that_later_pages_replace(runner: Runner) -> None:
+    bot = "github-actions[bot]"
+    # Ours is on the second page of the list; others only look like it.
+    others = [comment(n, "somebody", f"{MARKED}mine") for n in range(120)]
+    others.append(comment(500, bot, f"another workflow's, which quotes {MARKED}"))
+    runner.write(comments=others)
+    report = runner.folder / "neon-check.md"
+    foot = f"\nChecked: {COMMIT}, https://github.example/our/todo/actions/runs/12\n"
+    for page in (PAGE, PAGE + "\nagain\n", "é" * 60_000 + "\n"):
+        report.write_text(page, "utf-8")
+        done = runner.run(COMMENT)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        *left, ours = runner.github["comments"]
+        assert left == others
+        assert ours == comment(900, bot, MARKED + page + foot)
+    methods = [call[call.index("--method") + 1] for call in runner.github["calls"][1::2]]
+    assert methods == ["POST", "PATCH", "PATCH"]
+    assert {p.name for p in runner.folder.iterdir()} == {
+        *("bin", ".venv", "github.json", "neon-check.md", "comment.md")
+    }
+
+
+def test_of_two_comments_the_first_is_replaced(runner: Runner) -> None:
+    bot = "github-actions[bot]"
+    runner.write(comments=[comment(n, bot, f"{MARKED}{n}") for n in (1, 2)])
+    (runner.folder / "neon-check.md").write_text(PAGE)
+    assert runner.run(COMMENT).returncode == 0
+    first, second = runner.github["comments"]
+    assert PAGE in first["body"]
+    assert second["body"] == f"{MARKED}2"
+
+
+def test_a_list_of_comments_that_fails_makes_no_second_comment(runner: Runner) -> None:
+    there = [comment(n, "somebody", "x") for n in range(101)]
+    runner.write(comments=there, fails=1)
+    (runner.folder / "neon-check.md").write_text(PAGE)
+    assert runner.run(COMMENT).returncode != 0
+    assert runner.github["comments"] == there
+
+
+@pytest.mark.parametrize("count", [0, 1, 250])
+def test_branches_of_open_pull_requests_are_named(runner: Runner, count: int) -> None:
+    numbers = list(range(1, count + 1))
+    pulls = [{"number": n, "title": HOSTILE, "head": {"ref": HOSTILE}} for n in numbers]
+    runner.write(pulls=pulls)
+    done = runner.run(PRUNE)
+    assert (done.returncode, done.stderr) == (0, "")
+    opened = [word for n in numbers for word in ("--open", str(n))]
+    assert runner.called == [["-m", "scripts", "neon", "branch", "prune", *opened]]
+    assert not (runner.folder / "pwned").exists()
+
+
+@pytest.mark.parametrize("page", [0, 1])
+def test_nothing_is_pruned_where_the_list_is_not_whole(runner: Runner, page: int) -> None:
+    runner.write(pulls=[{"number": n} for n in range(150)], fails=page)
+    done = runner.run(PRUNE)
+    assert done.returncode != 0
+    assert "HTTP 502" in done.stderr
+    assert runner.called == []
+
+
+@pytest.mark.parametrize("to", ["", "0017", "0017.add-tasks-estimate"])
+def test_a_deployment_goes_to_the_migration_that_is_named(runner: Runner, to: str) -> None:
+    assert runner.run(DEPLOY, **{"inputs.to": to}).returncode == 0
+    wanted = ["--to", to] if to else []
+    assert runner.called == [["-m", "scripts", "neon", "deploy", "--yes", *wanted]]
+
+
+@pytest.mark.parametrize(
+    "to", [HOSTILE, "--help", "17", "0017 --branch x", "0017\n", "$(touch pwned)"]
+)
+def test_what_is_no_migration_is_not_deployed(runner: Runner, to: str) -> None:
+    done = runner.run(DEPLOY, **{"inputs.to": to})
+    assert done.returncode == 2
+    assert done.stdout.startswith("::error::")
+    assert runner.called == []
+    assert not (runner.folder / "pwned").exists()
+
+
+SCRIPTS = [step for _, step in RUNS if "python -m scripts" in step["run"]]
+
+
+@pytest.mark.parametrize(
+    "step", SCRIPTS, ids=lambda step: re.search(r"scripts (.*)", step["run"])[1]
+)
+def test_each_command_is_one_of_the_tools(runner: Runner, step: dict[str, Any]) -> None:
+    runner.write(pulls=[{"number": 1}, {"number": 7}])
+    assert runner.run(step, **{"inputs.to": "0017"}).returncode == 0
+    ((module, scripts, *words),) = runner.called
+    assert (module, scripts) == ("-m", "scripts")
+    contract = (ROOT / "scripts" / "README.md").read_text("utf-8")
+    table = contract.partition("\n## Commands\n")[2].partition("\n## ")[0]
+    rows = {row[1]: row[0] for row in re.finditer(r"^\| `([a-z ]+[a-z]).*", table, re.MULTILINE)}
+    (name,) = (name for name in rows if words[: name.count(" ") + 1] == name.split())
+    options = re.findall(r"--[a-z-]+", rows[name])
+    assert [word for word in words if word.startswith("-") and word not in options] == []
