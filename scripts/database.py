@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import ssl
 import time
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -17,6 +19,13 @@ CONNECT_TIMEOUT = 10
 
 WAKE = 30.0
 """Seconds in which a host that is not local may wake up: computes at Neon sleep when unused."""
+
+# Debian's and Ubuntu's, Fedora's and its kin's, Alpine's and macOS's.
+BUNDLES = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/cert.pem",
+)
 
 LOCK_TIMEOUT = "5s"
 """How long a statement waits for a lock. While it waits, everything behind it waits too."""
@@ -103,7 +112,7 @@ def set_session(connection: psycopg.Connection, *, read_only: bool = False) -> N
 def _with_tls(address: Address) -> Address:
     if address.is_local:
         return address
-    mode = address.parameters.get("sslmode")
+    mode = address.parameters.get("sslmode", "verify-full")
     if mode in ("disable", "allow", "prefer"):
         raise refuse(
             "tls-required",
@@ -112,10 +121,17 @@ def _with_tls(address: Address) -> Address:
             fix="use sslmode=verify-full (or leave sslmode out)",
             status=2,
         )
-    if mode:
-        return address
-    root = address.parameters.get("sslrootcert", "system")
-    return address.with_(sslmode="verify-full", sslrootcert=root)
+    if mode == "verify-full" and address.parameters.get("sslrootcert", "system") == "system":
+        address = address.with_(sslrootcert=_system_roots())
+    return address.with_(sslmode=mode)
+
+
+def _system_roots() -> str:
+    """Return the file with the system's roots: psycopg's wheels look where no system has them."""
+    for place in (ssl.get_default_verify_paths().cafile, *BUNDLES):
+        if place and Path(place).is_file():
+            return place
+    return "system"
 
 
 def _pooled(address: Address) -> ToolError:
@@ -164,6 +180,12 @@ CONNECT_FAILURES = (
         "tls-failed",
         "the server's certificate is not accepted: {}",
         "check host name and sslrootcert",
+    ),
+    (
+        r"channel binding",
+        "tls-failed",
+        "somebody may stand between this machine and the server, or it is a pooler: {}",
+        "check host and port; channel_binding=require wants the server's own TLS and SCRAM",
     ),
 )
 

@@ -50,7 +50,8 @@ _CONNECT_TIMEOUT = 10
 """Seconds for one attempt to connect."""
 
 _HOPELESS = re.compile(
-    r"password|pg_hba\.conf|does not exist|not permitted|certificate|SSL|sslmode|channel binding"
+    r"password|pg_hba\.conf|does not exist|not permitted|certificate|does not support SSL|sslmode"
+    r"|channel binding"
 )
 """What the server says where trying again does not help."""
 

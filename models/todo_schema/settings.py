@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import ssl
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from dotenv import dotenv_values, find_dotenv
@@ -14,6 +16,13 @@ from psycopg.conninfo import conninfo_to_dict
 from todo_schema.errors import ConfigurationError
 
 _LOCAL = ("localhost", "127.0.0.1", "::1")
+
+# Debian's and Ubuntu's, Fedora's and its kin's, Alpine's and macOS's.
+_BUNDLES = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/cert.pem",
+)
 
 _TLS_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
@@ -87,6 +96,14 @@ def address(url: str | None = None) -> Address:
             f"DATABASE_URL: sslmode={mode} would allow an unencrypted connection; "
             "use sslmode=verify-full, or leave it out"
         )
-    if mode == "verify-full":
-        parameters.setdefault("sslrootcert", "system")
+    if mode == "verify-full" and parameters.get("sslrootcert", "system") == "system":
+        parameters["sslrootcert"] = _system_roots()
     return Address(parameters)
+
+
+def _system_roots() -> str:
+    """Return the file with the system's roots: psycopg's wheels look where no system has them."""
+    for place in (ssl.get_default_verify_paths().cafile, *_BUNDLES):
+        if place and Path(place).is_file():
+            return place
+    return "system"

@@ -131,6 +131,8 @@ TLS: dict[str, tuple[str | None, str | None]] = {
     "db.example.com/d": ("verify-full", "system"),
     "db.example.com/d?hostaddr=203.0.113.1": ("verify-full", "system"),
     "db.example.com/d?sslmode=verify-full": ("verify-full", "system"),
+    "db.example.com/d?sslrootcert=system": ("verify-full", "system"),
+    "db.example.com/d?sslrootcert=/ca.crt": ("verify-full", "/ca.crt"),
     "db.example.com/d?sslmode=verify-full&sslrootcert=/ca.crt": ("verify-full", "/ca.crt"),
     "db.example.com/d?sslmode=verify-ca&sslrootcert=/ca.crt": ("verify-ca", "/ca.crt"),
     "db.example.com/d?sslmode=require": ("require", None),
@@ -141,12 +143,17 @@ TLS: dict[str, tuple[str | None, str | None]] = {
 
 @pytest.mark.parametrize("place", TLS)
 def test_only_this_machine_needs_no_tls_and_the_environment_changes_nothing(
-    monkeypatch: pytest.MonkeyPatch, make: Make, place: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, make: Make, place: str
 ) -> None:
+    system = tmp_path / "roots.crt"
+    system.touch()
+    monkeypatch.setenv("SSL_CERT_FILE", str(system))
     monkeypatch.setenv("PGSSLMODE", "disable")
     monkeypatch.setenv("PGHOST", "203.0.113.1")
     asked = connects_by(make(f"postgresql://u:{SECRET}@{place}"))
-    assert (asked.get("sslmode"), asked.get("sslrootcert")) == TLS[place]
+    mode, roots = TLS[place]
+    roots = str(system) if roots == "system" else roots
+    assert (asked.get("sslmode"), asked.get("sslrootcert")) == (mode, roots)
     here = asked["host"] in ("localhost", "127.0.0.1", "::1", "/run")
     assert here == ("sslmode" not in asked)
 
