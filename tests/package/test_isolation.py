@@ -25,7 +25,7 @@ from scripts.settings import project
 from tests.package import probes
 from tests.package.probes import BOBS, SHARED, STALE, TASKS, Door, done, entered, opened, rows_of
 from tests.schema.acting import Connection, value
-from tests.support import pgbouncer
+from tests.support.pgbouncer import pgbouncer
 
 pytestmark = [pytest.mark.anyio, pytest.mark.row("R7")]
 
@@ -53,11 +53,8 @@ def owner(server: LocalServer, module_database: Address) -> Iterator[Connection]
 @pytest.fixture(scope="module")
 def pooled(module_database: Address) -> Iterator[Address]:
     """The same database through PgBouncer, whose clients share one connection."""
-    with pytest.MonkeyPatch.context() as patch:
-        shared = pgbouncer.CONFIGURATION + "default_pool_size = 1\n"
-        patch.setattr(pgbouncer, "CONFIGURATION", shared)
-        with pgbouncer.pgbouncer(module_database.with_(user="todo_app")) as address:
-            yield address
+    with pgbouncer(module_database.with_(user="todo_app"), default_pool_size=1) as address:
+        yield address
 
 
 @pytest.fixture(params=["sync", "async", "sync by PgBouncer", "async by PgBouncer"])

@@ -21,7 +21,7 @@ CONFIGURATION = """
 [databases]
 * = host={host} port={port}
 [pgbouncer]
-listen_addr = 127.0.0.1
+listen_addr = {address}
 listen_port = {listen}
 unix_socket_dir =
 auth_type = any
@@ -32,19 +32,32 @@ logfile = {folder}/pgbouncer.log
 
 
 @contextmanager
-def pgbouncer(address: Address) -> Iterator[Address]:
-    """Give the address of the same database through PgBouncer; skip where it is not installed."""
+def pgbouncer(
+    address: Address, listen: str = "127.0.0.1", **settings: str | int
+) -> Iterator[Address]:
+    """Give the address of the same database through PgBouncer; skip where it is not installed.
+
+    Parameters
+    ----------
+    address : the server's; the user, and a password if there is one, are everybody's
+    listen : where clients connect
+    settings : PgBouncer's, beside those that it always has here
+    """
     program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
     if not program:
         pytest.skip("PgBouncer is not installed (Debian: apt-get install pgbouncer)")
     folder = Path(tempfile.mkdtemp(prefix="pgbouncer-"))
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        listen = probe.getsockname()[1]
-    pooled = address.with_(port=listen)
+        probe.bind((listen, 0))
+        port = probe.getsockname()[1]
     # auth_type any lets everybody in as the user that the database line forces.
-    text = CONFIGURATION.format(host=address.host, port=address.port, listen=listen, folder=folder)
-    text = text.replace("* = ", f"* = user={address.parameters['user']} ")
+    text = CONFIGURATION.format(
+        host=address.host, port=address.port, address=listen, listen=port, folder=folder
+    )
+    login = {name: address.parameters.get(name) for name in ("user", "password")}
+    forced = " ".join(f"{name}='{value}'" for name, value in login.items() if value)
+    text = text.replace("* = ", f"* = {forced} ")
+    text += "".join(f"{name} = {value}\n" for name, value in settings.items())
     (folder / "pgbouncer.ini").write_text(text)
     account = {}
     if os.geteuid() == 0:  # PgBouncer refuses to run as root
@@ -55,19 +68,19 @@ def pgbouncer(address: Address) -> Iterator[Address]:
         [program, "-q", str(folder / "pgbouncer.ini")], stderr=subprocess.DEVNULL, **account
     )
     try:
-        _wait(listen)
-        yield pooled
+        _wait(listen, port)
+        yield address.with_(host=listen, port=port)
     finally:
         process.terminate()
         process.wait(10)
         shutil.rmtree(folder)
 
 
-def _wait(port: int) -> None:
+def _wait(host: str, port: int) -> None:
     end = time.monotonic() + 10
     while True:
         try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
+            socket.create_connection((host, port), 1).close()
             return
         except OSError:
             if time.monotonic() > end:
