@@ -144,11 +144,11 @@ WRONG = {
     "another name": "tls-failed",
     "expired": "tls-failed",
     "passed on": "tls-failed",
-    "asked for the password": "tls-failed",
+    "asked in clear text": "tls-failed",
     "no TLS": "tls-required",
     "prefer": "tls-required",
     "disable": "tls-required",
-    "another password": "authentication-failed",
+    "not let in": "authentication-failed",
 }
 
 
@@ -172,11 +172,11 @@ def wrong(
             "another name": {"host": "127.0.0.3"},
             "expired": at(impostor(expired)),
             "passed on": {**at(impostor(stolen, where)), **strict},
-            "asked for the password": {**at(impostor(stolen)), **strict},
+            "asked in clear text": {**at(impostor(stolen)), **strict},
             "no TLS": at(proxy(server.superuser, HOST)),
             "prefer": {"sslmode": "prefer"},
             "disable": {"sslmode": "disable"},
-            "another password": {"password": f"not {PASSWORD}"},
+            "not let in": {"password": f"not {PASSWORD}"},
         }
 
 
