@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from scripts.address import Address
+from tests.support.ports import free_port, wait_for
 
 CONFIGURATION = """
 [databases]
@@ -47,9 +46,7 @@ def pgbouncer(
     if not program:
         pytest.skip("PgBouncer is not installed (Debian: apt-get install pgbouncer)")
     folder = Path(tempfile.mkdtemp(prefix="pgbouncer-"))
-    with socket.socket() as probe:
-        probe.bind((listen, 0))
-        port = probe.getsockname()[1]
+    port = free_port(listen)
     # auth_type any lets everybody in as the user that the database line forces.
     text = CONFIGURATION.format(
         host=address.host, port=address.port, address=listen, listen=port, folder=folder
@@ -68,21 +65,9 @@ def pgbouncer(
         [program, "-q", str(folder / "pgbouncer.ini")], stderr=subprocess.DEVNULL, **account
     )
     try:
-        _wait(listen, port)
+        wait_for(port, process, listen)
         yield address.with_(host=listen, port=port)
     finally:
         process.terminate()
         process.wait(10)
         shutil.rmtree(folder)
-
-
-def _wait(host: str, port: int) -> None:
-    end = time.monotonic() + 10
-    while True:
-        try:
-            socket.create_connection((host, port), 1).close()
-            return
-        except OSError:
-            if time.monotonic() > end:
-                raise
-            time.sleep(0.05)
