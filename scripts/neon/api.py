@@ -5,6 +5,7 @@ https://api-docs.neon.tech describes the API; what may be repeated is `_may_repe
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -19,7 +20,7 @@ from scripts.errors import ToolError, refuse
 from scripts.neon.settings import NeonSettings
 
 ANSWER = 30.0
-"""Seconds without a byte until a request counts as not answered."""
+"""Seconds until a request counts as not answered, however the bytes of an answer trickle in."""
 
 LARGEST = 64 * 2**20
 """Bytes of an answer at the most; a hundred branches take some 100 kB."""
@@ -71,15 +72,19 @@ class Api:
         self._key = settings.key
         self._timeout = timeout
         self._end = time.monotonic() + timeout
-        self._http = httpx.Client(
+        # A coroutine can be stopped wherever it waits; httpx itself bounds only the wait for a byte.
+        self._runner = asyncio.Runner()
+        self._http = httpx.AsyncClient(
             base_url=f"{settings.url}/projects/{settings.project}",
             headers={"Authorization": f"Bearer {settings.key}", "Accept": "application/json"},
             trust_env=not settings.is_local,  # a proxy of the environment is not for loopback
+            timeout=ANSWER,
         )
 
     def close(self) -> None:
         """Close the connection."""
-        self._http.close()
+        self._runner.run(self._http.aclose())
+        self._runner.close()
 
     def ask(
         self,
@@ -145,7 +150,7 @@ class Api:
             raise refuse("neon-unreachable", message, fix="run it again") from None
         try:
             return read(answer)
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             message = f"Neon's answer to {place} is not as described: {error!r}"
             raise refuse("neon-api", self.plain(message), fix="report it") from None
 
@@ -157,7 +162,8 @@ class Api:
 
     def plain(self, text: str) -> str:
         """Return what came from outside as one line of at most 500 characters, without the key."""
-        return " ".join(text.split()).replace(self._key, "…")[:500]
+        seen = "".join(each if each.isprintable() else " " for each in text)
+        return " ".join(seen.split()).replace(self._key, "…")[:500]
 
     def _send(
         self,
@@ -167,18 +173,14 @@ class Api:
         body: Mapping[str, Any] | None,
     ) -> dict[str, Any]:
         seconds = min(ANSWER, self._end - time.monotonic())
-        content = bytearray()
         try:
-            with self._http.stream(
-                method, path, params=query, json=body, timeout=seconds
-            ) as response:
-                for part in response.iter_bytes():
-                    content += part
-                    if len(content) > LARGEST or time.monotonic() > self._end:
-                        raise NoAnswer("the answer does not end")
+            exchange = self._exchange(seconds, method, path, params=query, json=body)
+            response, content = self._runner.run(exchange)
             answer = json.loads(content) if content else {}
         except httpx.RequestError as error:
             raise NoAnswer(str(error) or type(error).__name__) from None
+        except TimeoutError:
+            raise NoAnswer(f"none within {seconds:.0f} s") from None
         except ValueError:
             answer = None
         if not response.is_success:
@@ -186,6 +188,20 @@ class Api:
         if not isinstance(answer, dict):
             raise NoAnswer("the answer is no JSON object")
         return answer
+
+    async def _exchange(
+        self, seconds: float, method: str, path: str, **request: Any
+    ) -> tuple[httpx.Response, bytes]:
+        content = bytearray()
+        async with (
+            asyncio.timeout(seconds),
+            self._http.stream(method, path, **request) as response,
+        ):
+            async for part in response.aiter_bytes():
+                content += part
+                if len(content) > LARGEST:
+                    raise NoAnswer("it does not end")
+        return response, bytes(content)
 
     def _too_late(self, what: str) -> ToolError:
         message = f"Neon was not done within {self._timeout:g} s: {what}"
