@@ -51,17 +51,19 @@ class Fault:
 
     Parameters
     ----------
-    what : a status; "drop": the connection is cut; "never": no answer; "trickle": one, byte by
-        byte; "garbage": no JSON; "slow": the right answer, after `seconds`
-    after : the request was carried out before; otherwise not
+    what : a status; "drop": the connection is cut; "never": no answer; and of the right answer
+        "trickle": it comes byte by byte, "garbage": half of it, "slow": after `seconds`
+    after : with the first three: the request was carried out before; otherwise not
     seconds : before a slow answer, or between two bytes
     retry_after : the header of that name
+    answer : the JSON that a status comes with; an error's by default
     """
 
     what: str | int
     after: bool = False
     seconds: float = 0.1
     retry_after: str | None = None
+    answer: Any = None
 
 
 NOTHING = Fault("")
@@ -225,7 +227,7 @@ class _Handler(BaseHTTPRequestHandler):
         status: int | str = fault.what
         if fault.what == "slow":
             api.closing.wait(fault.seconds)
-        answer: Any = self.error("as the test ordered")
+        answer: Any = fault.answer or self.error("as the test ordered")
         if fault.after or fault.what in ("", "slow", "trickle", "garbage"):
             try:
                 if not authorized:

@@ -131,12 +131,15 @@ def branch_shape(branch: Branch, project: Project) -> Body:
 
 
 def operation_shape(operation: Operation, project: Project) -> Body:
+    status = operation.status(project.now())
+    reason = {"error": "as the test ordered"} if status == "failed" else {}
     return {
+        **reason,
         "id": operation.id,
         "project_id": project.id,
         "branch_id": operation.branch_id,
         "action": operation.action,
-        "status": operation.status(project.now()),
+        "status": status,
         "failures_count": 0,
         "created_at": _text(operation.created_at),
         "updated_at": _text(operation.created_at),
