@@ -72,7 +72,7 @@ class Api:
         self._key = settings.key
         self._timeout = timeout
         self._end = time.monotonic() + timeout
-        # A coroutine can be stopped wherever it waits; httpx itself bounds only the wait for a byte.
+        # A coroutine can be stopped wherever it waits; httpx alone bounds but each byte's time.
         self._runner = asyncio.Runner()
         self._http = httpx.AsyncClient(
             base_url=f"{settings.url}/projects/{settings.project}",
