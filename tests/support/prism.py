@@ -53,7 +53,7 @@ def prism(upstream: str | None = None) -> Iterator[str]:
         stdout=subprocess.DEVNULL,
     )
     try:
-        wait_for(port, process, START)
+        wait_for(port, process, seconds=START)
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
