@@ -60,7 +60,7 @@ def connect(
     """
     if direct and address.is_pooled:
         raise _pooled(address)
-    parameters = {"connect_timeout": CONNECT_TIMEOUT, **_with_tls(address).parameters}
+    parameters = {"connect_timeout": CONNECT_TIMEOUT, **with_tls(address).parameters}
     parameters["application_name"] = f"schema-{purpose}"
     wake = (0 if address.is_local else WAKE) if wake is None else wake
     connection = _open(address, parameters, time.monotonic() + wake)
@@ -109,7 +109,13 @@ def set_session(connection: psycopg.Connection, *, read_only: bool = False) -> N
     )
 
 
-def _with_tls(address: Address) -> Address:
+def with_tls(address: Address) -> Address:
+    """Return the address as it is connected to: over verified TLS where the host is not local.
+
+    Raises
+    ------
+    ToolError : its sslmode would allow a connection without TLS (code `tls-required`, status 2)
+    """
     if address.is_local:
         return address
     mode = address.parameters.get("sslmode", "verify-full")

@@ -17,8 +17,11 @@ from rich.progress import (
 
 
 @contextmanager
-def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
-    """Show bars on a terminal; give what advances one: its name, how many more, of how many."""
+def progress_bar() -> Iterator[Callable[[str, int, int | None], None]]:
+    """Show bars on a terminal; give what advances one: its name, how many more, of how many.
+
+    Where nobody knows of how many, that is None.
+    """
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -31,7 +34,7 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
     ) as progress:
         bars: dict[str, TaskID] = {}
 
-        def advance(name: str, count: int, total: int) -> None:
+        def advance(name: str, count: int, total: int | None) -> None:
             if name not in bars:
                 bars[name] = progress.add_task(name, total=total)
             progress.advance(bars[name], count)

@@ -13,8 +13,8 @@ from scripts import TOOL_VERSION
 from scripts.runner.files import Migration, Script
 from scripts.runner.origin import read_origin
 
-# The owner gives up changing it: a record that can be rewritten proves nothing. `lsn` is where the
-# next record of the WAL goes: all that is committed by then comes before it, and nothing else does.
+# `lsn` is where the next record of the WAL goes: all that is committed by then comes before it, and
+# nothing else does.
 HISTORY = """
 create table if not exists public.migration_history (
     id bigint generated always as identity,
@@ -36,6 +36,10 @@ create table if not exists public.migration_history (
     constraint migration_history_operation_check
         check (operation in ('apply', 'rollback', 'restore-point'))
 );
+"""
+
+# The owner gives up changing it: a record that can be rewritten proves nothing.
+APPEND_ONLY = """
 revoke update, delete, truncate on public.migration_history from current_user;
 """
 
@@ -98,6 +102,12 @@ def read_history(connection: psycopg.Connection, limit: int) -> list[dict[str, A
         return cursor.execute(query, [limit]).fetchall()
 
 
+def protect_history(connection: psycopg.Connection) -> None:
+    """Make the history append-only for its owner, where a restore has made it."""
+    if _exists(connection, "migration_history"):
+        connection.execute(APPEND_ONLY)
+
+
 class Ledger:
     """Writes what the runner did; one for a run.
 
@@ -118,7 +128,7 @@ class Ledger:
         """Make the tables that are missing, yoyo's by yoyo's own code."""
         self._yoyo.ensure_internal_schema_updated()
         if not _exists(self._connection, "migration_history"):
-            self._connection.execute(HISTORY)
+            self._connection.execute(HISTORY + APPEND_ONLY)
         query = "select from pg_attribute where attrelid = %s::regclass and attname = 'lsn'"
         if not self._connection.execute(query, ["public.migration_history"]).rowcount:
             with self._connection.transaction():
