@@ -15,6 +15,7 @@ GROUPS = {
     "scripts.cli.proof": ("verify", "render"),
     "scripts.cli.plans": ("plans",),
     "scripts.cli.neon": ("neon",),
+    "scripts.cli.backup": ("backup", "restore", "export"),
     "scripts.cli.workload": ("seed", "bench"),
 }
 

@@ -117,7 +117,7 @@ def command(name: str, *, json: bool = False, stream: bool = False) -> Iterator[
     except ToolError as error:
         out.finish(error.findings, status=error.status)
     except KeyboardInterrupt:
-        finding = Finding("interrupted", "interrupted: the transaction that ran left nothing")
+        finding = Finding("interrupted", "interrupted: what was running has left nothing behind")
         out.finish([finding], status=130)
     except BrokenPipeError:  # whoever read the output has gone: nobody to tell
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
