@@ -42,10 +42,7 @@ def new_pair(file: Path) -> Iterator[tuple[Path, Path]]:
         _refuse_existing(file)
         with _claimed(partial[1], os.O_CREAT | os.O_RDWR):
             try:
-                # A run that was killed between the two names has left the first with both names.
-                with suppress(FileNotFoundError):
-                    if pair[0].samefile(partial[0]):
-                        pair[0].unlink()
+                _take_back(pair[0], partial[0])  # where a run was killed between the two names
                 _refuse_existing(*pair)
                 partial[0].unlink(missing_ok=True)
                 os.close(os.open(partial[0], os.O_CREAT | os.O_EXCL, 0o600))
@@ -58,6 +55,10 @@ def new_pair(file: Path) -> Iterator[tuple[Path, Path]]:
                     except FileExistsError:
                         _refuse_existing(name)
                     flush(file.parent)
+            except BaseException:
+                for path, name in zip(partial[::-1], pair[::-1], strict=True):
+                    _take_back(name, path)
+                raise
             finally:
                 for path in partial:
                     path.unlink(missing_ok=True)
@@ -124,6 +125,13 @@ def _refuse_existing(*paths: Path) -> None:
     for path in paths:
         if os.path.lexists(path):
             raise refuse("exists", f"{path} exists", fix="take another name, or remove it")
+
+
+def _take_back(name: Path, partial: Path) -> None:
+    """Remove a name where it is one of the partial file."""
+    with suppress(FileNotFoundError):
+        if name.samefile(partial):
+            name.unlink()
 
 
 @contextmanager

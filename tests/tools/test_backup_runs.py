@@ -94,7 +94,9 @@ def is_whole(file: Path) -> bool:
     return document["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def killed_backups(big: Address, folder: Path, watcher: Any, rounds: int) -> int:
+def killed_backups(
+    big: Address, folder: Path, watcher: Any, rounds: int, longest: float = 0.8
+) -> int:
     """Kill backups at any moment; the file is absent or whole. Return how many left something."""
     chance = random.Random(1)
     file, leftovers = folder / "big", 0
@@ -102,7 +104,7 @@ def killed_backups(big: Address, folder: Path, watcher: Any, rounds: int) -> int
         with start("backup", file, address=big) as process:
             wait_for(lambda: any(folder.iterdir()) or process.poll() is not None)
             try:
-                process.wait(chance.uniform(0, 0.05 * MB))
+                process.wait(chance.uniform(0, longest))
             except subprocess.TimeoutExpired:
                 process.kill()
             process.communicate()
@@ -133,6 +135,14 @@ def test_what_a_run_killed_between_the_two_names_has_left_is_replaced(
     backup(scratch, tmp_path / "f", progress=lambda *_: None)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["f", "f.json"]
     assert is_whole(tmp_path / "f")
+
+
+def test_a_file_that_appears_meanwhile_is_not_overwritten(big: Address, tmp_path: Path) -> None:
+    file = tmp_path / "big"
+    with pytest.raises(ToolError) as caught:
+        backup(big, file, progress=lambda *_: file.write_text("precious") and None)
+    assert caught.value.findings[0].code == "exists"
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("big", "precious")]
 
 
 def test_ctrl_c_leaves_nothing(big: Address, tmp_path: Path, watcher: Any) -> None:
