@@ -12,8 +12,9 @@ from scripts.backup.archive import restore as bring_back
 from scripts.backup.export import export as write_tables
 from scripts.cli.progress import progress_bar
 from scripts.output import JsonOption, command
+from scripts.server import local_server
 from scripts.settings import project
-from scripts.target import owner_address
+from scripts.target import is_local_server, owner_address
 
 app = typer.Typer()
 
@@ -38,8 +39,11 @@ def backup(file: BackupFile, json: JsonOption = False) -> None:
 def restore(file: BackupFile, json: JsonOption = False) -> None:
     """Make an empty database what the backup holds, and prove it equal."""
     with command("restore", json=json) as out:
+        address = owner_address()
+        if is_local_server(address):
+            local_server().prepare(project().local_owner, address.database)
         with progress_bar() as advance:
-            tables = bring_back(owner_address(), file, roles=project().roles, progress=advance)
+            tables = bring_back(address, file, roles=project().roles, progress=advance)
         rows = sum(table["rows"] for table in tables)
         out.say(f"{len(tables)} tables, {rows:,} rows, equal to the backup's")
         out.finish(tables=tables)

@@ -106,6 +106,18 @@ def test_what_is_restored_under_another_owner_is_equal_and_passes_verify(
     assert rights == {"insert": (True,), "delete": (False,)}
 
 
+def test_the_local_server_makes_the_database_that_is_missing(
+    server: LocalServer, scratch: Address, small: Path
+) -> None:
+    missing = scratch.with_(dbname=f"{scratch.database}_copy")
+    done = run_json("restore", str(small), MIGRATION_DATABASE_URL=missing.url)
+    try:
+        assert done["findings"] == []
+        assert rows(missing) == {"public.a": ["(1)"], "public.b": []}
+    finally:
+        server.drop_database(missing.database)
+
+
 def test_nothing_asks_for_the_role_that_owned_it(
     server: LocalServer, scratch: Address, tmp_path: Path
 ) -> None:
