@@ -26,10 +26,14 @@ class Finding:
     line: int | None = None
     fix: str | None = None
 
-    def __str__(self) -> str:
+    @property
+    def text(self) -> str:
+        """Where it is, and the message."""
         place = f"{self.file}:{self.line}" if self.line else self.file
-        text = f"{place}: {self.message}" if place else self.message
-        return f"{text}\n  fix: {self.fix}" if self.fix else text
+        return f"{place}: {self.message}" if place else self.message
+
+    def __str__(self) -> str:
+        return f"{self.text}\n  fix: {self.fix}" if self.fix else self.text
 
     def as_dict(self) -> dict[str, Any]:
         """Return the finding as the JSON object that scripts/README.md documents."""

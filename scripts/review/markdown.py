@@ -39,11 +39,8 @@ def code(text: str) -> str:
 
 def words(text: str) -> str:
     """Return text as it is where it is a few words and numbers alone, else as inline code."""
-    return (
-        text
-        if len(text) <= NAME and re.fullmatch(r"([A-Za-z0-9 ,:;()'+-]|\.(?!\S))+", text)
-        else code(text)
-    )
+    harmless = re.fullmatch(r"([A-Za-z0-9 ,:;()'+-]|\.(?!\S))+", text)
+    return text if harmless and len(text) <= NAME else code(text)
 
 
 def plain(text: str) -> Part:

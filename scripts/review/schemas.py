@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from difflib import unified_diff
+from itertools import islice
 
 from scripts.address import Address
 from scripts.render.snapshot import snapshot_text
@@ -12,7 +14,7 @@ from scripts.runner.build import build
 from scripts.scratch import scratch_database
 
 HEADING = re.compile(r"-- |CREATE FUNCTION ")
-"""How a line of the snapshot begins that tells what the next ones are about."""
+"""How a line of the snapshot begins that tells what it and the next ones are about."""
 
 
 class Schema:
@@ -48,20 +50,34 @@ class Schema:
 
 
 def schema_diff(before: Schema, after: Schema) -> str:
-    """Return the unified diff of two snapshots, whose hunks name what they are in; may be empty.
+    """Return the diff of two snapshots, whose hunks tell which table they are of; may be empty.
 
     Raises
     ------
     ToolError : a migration fails
     """
-    return "\n".join(_diff(before.text.split("\n"), after.text.split("\n")))
+    hunks = list(_hunks(_sections(before.text), _sections(after.text)))
+    return "\n".join(["--- applied", "+++ with the pending migrations", *hunks] if hunks else [])
 
 
-def _diff(before: list[str], after: list[str]) -> Iterator[str]:
-    for line in unified_diff(before, after, "applied", "with the pending migrations", lineterm=""):
-        if hunk := re.match(r"@@ -(\d+)", line):
-            above = before[: int(hunk[1])]
-            headings = (each for each in reversed(above) if HEADING.match(each))
-            yield f"{line} {next(headings, '')}".rstrip()
-        else:
-            yield line
+Sections = dict[tuple[str, int], list[str]]
+
+
+def _sections(text: str) -> Sections:
+    """Return the lines below each heading, by it and how often it has been there."""
+    found: Sections = {("", 0): []}
+    headings: Counter[str] = Counter()
+    for line in text.split("\n"):
+        if HEADING.match(line):
+            headings[line] += 1
+            found[line, headings[line]] = []
+        next(reversed(found.values())).append(line)
+    return found
+
+
+def _hunks(before: Sections, after: Sections) -> Iterator[str]:
+    """Compare section by section: of a whole schema it might take minutes."""
+    for section in dict.fromkeys([*after, *before]):
+        lines = unified_diff(before.get(section, []), after.get(section, []), lineterm="")
+        for line in islice(lines, 2, None):
+            yield f"@@ {section[0]}".rstrip() if line.startswith("@@") else line
