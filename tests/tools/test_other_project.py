@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from scripts.runner.files import read_migrations
 from scripts.settings import ROOT, project
 from tests.support.commands import run, run_json
-from tests.support.shop import make_shop
+from tests.support.shop import SHOP, make_shop
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +98,64 @@ def test_its_statements_are_planned_at_its_size(shop: Path) -> None:
     assert run("plans", "show", "newest orders", cwd=shop).returncode == 0
     (index,) = run_json("plans", "indexes", cwd=shop)["indexes"]
     assert set(index["worse"].values()) == {"table"}
+
+
+@pytest.mark.row("R9", "R27")
+def test_a_review_tells_what_becomes_of_its_statements(shop: Path) -> None:
+    sent, changes = shop / "db/sent.sql", shop / "db/changes"
+    sent.write_text(
+        f"""{SHOP["db/sent.sql"]};
+-- name: dearest orders
+-- reads: limit
+-- indexes: orders_total
+select * from orders where shop_id = %(shop_id)s order by total desc limit 20
+"""
+    )
+    (changes / "0002.add-orders-total.sql").write_text(
+        "alter table orders add column total numeric default 0 not null;\n"
+        "create index orders_total on orders (shop_id, total, id);\n"
+    )
+    done = run("plan", "--report", "review.md", cwd=shop)
+    assert done.returncode == 1  # a statement was at fault before, and still is
+    assert "error: orders with a note: reads " in done.stderr
+    assert done.stderr.count("error: ") == 1
+    told = json.loads((shop / "review.json").read_text())
+    assert told["plans"]["changes"] == [
+        {
+            "statement": "dearest orders",
+            "tenant": tenant,
+            "before": {
+                "reads": "nothing",
+                "indexes": [],
+                "fault": 'is refused: column "total" does not exist',
+            },
+            "after": {"reads": "limit", "indexes": ["orders_total"], "fault": None},
+        }
+        for tenant in ("heavy", "any", "typical")
+    ]
+    assert "+    total numeric DEFAULT 0 NOT NULL" in told["schema_diff"]
+    (migration,) = told["migrations"]
+    assert [note["line"] for note in migration["notes"]] == [2]
+    page = (shop / "review.md").read_text()
+    assert (
+        '| `is refused: column "total" does not exist` | limit by `orders_total` '
+        "| heavy, any, typical | `dearest orders` |" in page
+    )
+    # A table that nobody has described: the rest of the page is there all the same.
+    (changes / "0003.create-notes.sql").write_text("create table notes (id bigint primary key);\n")
+    document = run_json("plan", "--report", "review.md", cwd=shop)
+    (finding,) = document["findings"]
+    assert (finding["code"], document["report"]) == ("bad-statistics", "review.md")
+    told = json.loads((shop / "review.json").read_text())
+    assert told["plans"] is None
+    assert "+CREATE TABLE public.notes (" in told["schema_diff"]
+    (shop / "db/statistics.json").rename(shop / "db/described.json")
+    assert run("plan", "--report", "review.md", cwd=shop).returncode == 0
+    assert "the project has no corpus, or no statistics" in (shop / "review.md").read_text()
+    (shop / "db/described.json").rename(shop / "db/statistics.json")
+    sent.write_text(SHOP["db/sent.sql"])
+    for path in changes.glob("000[23]*"):
+        path.unlink()
 
 
 @pytest.mark.row("R11")

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+import psycopg
 import pytest
 
 from scripts.address import Address
@@ -171,6 +172,15 @@ def test_a_plan_is_for_one_tenant_or_any_and_under_row_security(
     assert f"Index Cond: ((user_id = {value}" in text
     assert "One-Time Filter: (" in text
     assert "current_setting('app.user_id'::text, true)" in text
+
+
+def test_a_role_that_is_missing_spoils_no_other_plan(billion: Address) -> None:
+    known = Statement("x", "select 1", {}, ROLE, (), Reach.NOTHING)
+    with planner(billion) as asked:
+        asked.plans([known], HEAVY)
+        with pytest.raises(psycopg.errors.InvalidParameterValue):
+            asked.plans([replace(known, role="nobody_here")], HEAVY)
+        assert asked.plans([known], HEAVY)[0].fault is None
 
 
 def test_a_bitmap_reads_its_range_below_a_limit_too(billion: Address) -> None:

@@ -207,6 +207,16 @@ def test_an_export_holds_no_value_that_the_schema_does_not_name(shared: Address)
     assert not {"common", "heavy"} & set(columns["due_date"])
 
 
+def test_a_table_without_an_index_is_exported_as_it_is_read(
+    scratch: Address, tmp_path: Path
+) -> None:
+    with connect(scratch, purpose="test") as connection:
+        connection.execute("create table bare as select generate_series(1, 10) as id; analyze")
+        described = export(connection, "bare")
+    (tmp_path / "found.json").write_text(json.dumps(described))
+    assert read_statistics(tmp_path / "found.json").scaled(20).tables["bare"]["indexes"] == {}
+
+
 def test_psql_exports_the_same_and_plans_reads_it(shared: Address, tmp_path: Path) -> None:
     values = ["-v", "tenant=user_id", "-v", "counted=tasks"]
     psql = [embedded_binaries() / "psql", "-XAtq", *values, "-f", EXPORT, shared.url]
