@@ -59,8 +59,8 @@ def review(
     ToolError : files and database do not agree, so that it is unknown what would run
     """
     refuse_findings(state.findings())
-    before = Schema(state.newest)
-    after = Schema(pending[-1].id) if pending else before
+    before = Schema(state.folder, state.newest)
+    after = Schema(state.folder, pending[-1].id) if pending else before
     findings: list[Finding] = []
 
     def made(make: Callable[[], Value]) -> Value | None:

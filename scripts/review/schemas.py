@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from difflib import unified_diff
 from itertools import islice
+from pathlib import Path
 
 from scripts.address import Address
 from scripts.render.snapshot import snapshot_text
@@ -18,14 +19,16 @@ HEADING = re.compile(r"-- |CREATE FUNCTION ")
 
 
 class Schema:
-    """What the migrations make, up to one of them.
+    """What a folder's migrations make, up to one of them.
 
     Parameters
     ----------
+    folder : of the migrations
     last : the id of the last one; empty for none
     """
 
-    def __init__(self, last: str) -> None:
+    def __init__(self, folder: Path, last: str) -> None:
+        self._folder = folder
         self._last = last
         self._text: str | None = None
 
@@ -36,7 +39,7 @@ class Schema:
         ------
         ToolError : a migration fails
         """
-        build(address, self._last or "0000")
+        build(address, self._last or "0000", folder=self._folder)
         self._text = snapshot_text(address, "")
 
     @property

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from scripts.address import Address
 from scripts.database import connect
 from scripts.runner.run import migrate
 from scripts.settings import project
 
 
-def build(address: Address, target: str | None = None) -> str:
+def build(address: Address, target: str | None = None, *, folder: Path | None = None) -> str:
     """Apply roles and migrations to an empty database; return the newest id, or `none`.
 
     Parameters
     ----------
     address : of the database's owner
     target : the last id or number to apply, `0000` for none; every migration without one
+    folder : of the migrations; the project's by default
 
     Raises
     ------
@@ -23,7 +26,7 @@ def build(address: Address, target: str | None = None) -> str:
     with connect(address, purpose="build") as connection:
         applied = migrate(
             connection,
-            project().migrations,
+            folder or project().migrations,
             roles=project().roles,
             target=target,
             check_seal=False,
