@@ -26,6 +26,7 @@ from scripts.server import LocalServer
 from scripts.settings import ROOT
 from tests.support.commands import run
 from tests.support.neon_api import NeonApi, neon_api
+from tests.support.neon_requests import create_branch
 
 pytestmark = pytest.mark.row("R27")
 
@@ -218,7 +219,7 @@ def test_every_page_is_read_once(neon: NeonApi, count: int) -> None:
     # A page has two branches; where the last one is full, an empty one follows.
     names = ["main", *(f"pr-{number}" for number in range(1, count))]
     for name in names[1:]:
-        neon.project.create_branch({}, {"branch": {"name": name}})
+        create_branch(neon.project, {}, {"branch": {"name": name}})
     with client(neon) as api:
         assert sorted(branch.name for branch in api.branches()) == names
     assert len(neon.requests) == count // 2 + 1
@@ -226,7 +227,7 @@ def test_every_page_is_read_once(neon: NeonApi, count: int) -> None:
 
 def test_a_name_is_found_among_those_that_hold_it(neon: NeonApi) -> None:
     for name in ("pr-10", "old-pr-1", "pr-1", "pr-11"):
-        neon.project.create_branch({}, {"branch": {"name": name}})
+        create_branch(neon.project, {}, {"branch": {"name": name}})
     with client(neon) as api:
         found = api.find("pr-1")
         assert found

@@ -20,7 +20,9 @@ from urllib.parse import parse_qsl, urlsplit
 
 from scripts.server import LocalServer
 from scripts.settings import project as configured
-from tests.support.neon_project import Answer, Project
+from tests.support import neon_requests as requests
+from tests.support.neon_project import Project
+from tests.support.neon_requests import Answer
 from tests.support.neon_shapes import Refusal
 
 ID = "([a-z0-9-]{1,60})"
@@ -28,20 +30,20 @@ BRANCHES = f"/projects/{ID}/branches"
 
 # Method, path, what does it, and what the query may have; what it must have is capital.
 ROUTES = (
-    ("GET", BRANCHES, Project.list_branches, "search sort_by sort_order limit cursor"),
-    ("POST", BRANCHES, Project.create_branch, ""),
-    ("GET", f"{BRANCHES}/{ID}", Project.get_branch, ""),
-    ("PATCH", f"{BRANCHES}/{ID}", Project.update_branch, ""),
-    ("DELETE", f"{BRANCHES}/{ID}", Project.delete_branch, ""),
-    ("POST", f"{BRANCHES}/{ID}/restore", Project.restore_branch, ""),
-    ("GET", f"{BRANCHES}/{ID}/compare_schema", Project.compare_schema, "DB_NAME base_branch_id"),
+    ("GET", BRANCHES, requests.list_branches, "search sort_by sort_order limit cursor"),
+    ("POST", BRANCHES, requests.create_branch, ""),
+    ("GET", f"{BRANCHES}/{ID}", requests.get_branch, ""),
+    ("PATCH", f"{BRANCHES}/{ID}", requests.update_branch, ""),
+    ("DELETE", f"{BRANCHES}/{ID}", requests.delete_branch, ""),
+    ("POST", f"{BRANCHES}/{ID}/restore", requests.restore_branch, ""),
+    ("GET", f"{BRANCHES}/{ID}/compare_schema", requests.compare_schema, "DB_NAME base_branch_id"),
     (
         "GET",
         f"/projects/{ID}/connection_uri",
-        Project.connection_uri,
+        requests.connection_uri,
         "DATABASE_NAME ROLE_NAME branch_id pooled",
     ),
-    ("GET", f"/projects/{ID}/operations/([0-9a-f-]{{36}})", Project.get_operation, ""),
+    ("GET", f"/projects/{ID}/operations/([0-9a-f-]{{36}})", requests.get_operation, ""),
 )
 
 
