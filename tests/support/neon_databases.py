@@ -58,8 +58,9 @@ class Databases:
 
     def lsn(self) -> str:
         with connect(self._server.superuser, purpose="neon") as connection:
-            (lsn,) = connection.execute("select pg_current_wal_lsn()::text").fetchone() or ("",)
-        return str(lsn)
+            lsn = connection.execute("select pg_current_wal_insert_lsn()::text").fetchone()
+        assert lsn
+        return str(lsn[0])
 
     def sleeping_port(self) -> int:
         """Return a port before the server where the first connection only wakes it, and is cut."""
