@@ -25,6 +25,9 @@ ANSWER = 30.0
 LARGEST = 64 * 2**20
 """Bytes of an answer at the most; a hundred branches take some 100 kB."""
 
+LEAST = 1.0
+"""Seconds that have to be left for asking again: what is begun later might lose its answer."""
+
 TRIES = 6
 """How often a request without an answer is sent, where it may be repeated."""
 
@@ -122,7 +125,7 @@ class Api:
         def is_last(state: RetryCallState) -> bool:
             error = state.outcome.exception() if state.outcome else None
             busy = isinstance(error, Refusal) and error.status in BUSY
-            late = time.monotonic() + state.upcoming_sleep >= self._end
+            late = time.monotonic() + state.upcoming_sleep + LEAST >= self._end
             return late or (not busy and state.attempt_number >= TRIES)
 
         asking = Retrying(
@@ -156,7 +159,7 @@ class Api:
 
     def pause(self, seconds: float, what: str) -> None:
         """Sleep; ToolError `neon-timeout` where the time would be used up, which tells `what`."""
-        if time.monotonic() + seconds >= self._end:
+        if time.monotonic() + seconds + LEAST >= self._end:
             raise self._too_late(what)
         time.sleep(seconds)
 
