@@ -184,7 +184,7 @@ class Api:
             raise NoAnswer(str(error) or type(error).__name__) from None
         except TimeoutError:
             raise NoAnswer(f"none within {seconds:.0f} s") from None
-        except ValueError:
+        except (ValueError, RecursionError):
             answer = None
         if not response.is_success:
             raise Refusal(response.status_code, answer, _retry_after(response))

@@ -102,11 +102,12 @@ class Client(AbstractContextManager["Client", None]):
     def create(self, name: str, *, parent: str, expires_at: datetime) -> Branch:
         """Make a branch with a compute, and wait until it is there.
 
-        A request without an answer may have made it: it is looked for, and not made again.
+        A request that fails may have made it all the same, and another run may have been faster: so
+        it is looked for then, and not made again.
 
         Parameters
         ----------
-        name : that no branch has
+        name : of the branch
         parent : the id of the branch whose data it gets
         expires_at : when Neon deletes it, at most 30 days from now
         """
@@ -117,7 +118,8 @@ class Client(AbstractContextManager["Client", None]):
         try:
             return self._done("POST", "/branches", body)
         except ToolError as error:
-            if error.findings[0].code != "neon-unreachable" or not (made := self.find(name)):
+            maybe_made = error.findings[0].code in ("neon-api", "neon-unreachable")
+            if not maybe_made or not (made := self.find(name)):
                 raise
             return self.ready(made)
 

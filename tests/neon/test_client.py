@@ -163,13 +163,29 @@ def test_a_retry_after_that_says_nothing_is_left_out(neon: NeonApi, retry_after:
     assert sent(neon, "GET") == [429, 200]
 
 
-def test_a_branch_whose_answer_was_lost_is_found_and_not_made_again(neon: NeonApi) -> None:
+@pytest.mark.parametrize("fault", ["drop", 500])
+def test_a_branch_whose_answer_was_lost_is_found_and_not_made_again(
+    neon: NeonApi, fault: str | int
+) -> None:
     with client(neon) as api:
-        neon.fail("drop", "POST", after=True)
+        neon.fail(fault, "POST", after=True)
         made = create(api, "pr-1")
         assert made.name == "pr-1"
         connect(api.address(made), purpose="test").close()
-    assert sent(neon, "POST") == ["drop"]
+    assert sent(neon, "POST") == [fault]
+
+
+def test_two_runs_that_make_the_same_branch_get_the_same(neon: NeonApi) -> None:
+    neon.project.seconds = 0.2
+
+    def make(_: int) -> Branch:
+        with client(neon) as api:
+            return create(api, "pr-1")
+
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(make, range(4)))
+    assert len({branch.id for branch in made}) == 1
+    assert sorted(map(str, sent(neon, "POST")))[:2] == ["201", "409"]
 
 
 def test_a_branch_that_was_not_made_is_not_mistaken_for_another(neon: NeonApi) -> None:

@@ -35,7 +35,10 @@ def test_a_pull_request_is_checked_commented_and_closed(
     api = pull_request.api
     known = {
         "secrets.NEON_API_KEY": api.key,
-        "vars.NEON_PROJECT_ID": api.environment["NEON_PROJECT_ID"],
+        **{
+            f"vars.{name}": api.environment[name]
+            for name in ("NEON_PROJECT_ID", "NEON_DATABASE", "NEON_ROLE")
+        },
     }
 
     def run(step: dict[str, object]) -> int:
