@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import ssl
 import time
@@ -13,6 +14,9 @@ from psycopg import sql
 
 from scripts.address import Address
 from scripts.errors import ToolError, refuse
+
+# A lost connection is an error that the command tells; psycopg would print a warning beside it.
+logging.getLogger("psycopg").setLevel(logging.ERROR)
 
 CONNECT_TIMEOUT = 10
 """Seconds for one attempt to connect."""

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -84,9 +85,26 @@ def sessions(watcher: psycopg.Connection[Any], address: Address, application: st
     return [pid for (pid,) in watcher.execute(query, [address.database, application])]
 
 
-def child(process: subprocess.Popen[str], name: str) -> psutil.Process | None:
+def dumping(process: subprocess.Popen[str]) -> psutil.Process | None:
+    """The pg_dump that writes, not one that is asked for its version."""
     children = psutil.Process(process.pid).children()
-    return next((each for each in children if each.name() == name), None)
+    with suppress(psutil.Error):  # it has just ended
+        return next((each for each in children if "--format=custom" in each.cmdline()), None)
+    return None
+
+
+@contextmanager
+def stopped(
+    process: subprocess.Popen[str], watcher: psycopg.Connection[Any], address: Address
+) -> Iterator[psutil.Process]:
+    """Stop a backup while pg_dump, which is given, waits for its output to be read."""
+    dump = wait_for(lambda: dumping(process))
+    process.send_signal(signal.SIGSTOP)
+    try:
+        wait_for(lambda: sessions(watcher, address, "pg_dump"))
+        yield dump
+    finally:
+        process.send_signal(signal.SIGCONT)
 
 
 def is_whole(file: Path) -> bool:
@@ -147,8 +165,8 @@ def test_a_file_that_appears_meanwhile_is_not_overwritten(big: Address, tmp_path
 
 def test_ctrl_c_leaves_nothing(big: Address, tmp_path: Path, watcher: Any) -> None:
     with start("backup", tmp_path / "big", address=big) as process:
-        wait_for(lambda: sessions(watcher, big, "pg_dump"))
-        process.send_signal(signal.SIGINT)
+        with stopped(process, watcher, big):
+            process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=20)
     assert process.returncode == 130
     assert errors == "error: interrupted: what was running has left nothing behind\n"
@@ -156,27 +174,16 @@ def test_ctrl_c_leaves_nothing(big: Address, tmp_path: Path, watcher: Any) -> No
     wait_for(lambda: not sessions(watcher, big, "pg_dump"), seconds=5)
 
 
-def kill_program(process: Any, watcher: Any, big: Address) -> None:
-    wait_for(lambda: child(process, "pg_dump")).kill()
-
-
-def lose_dump(process: Any, watcher: Any, big: Address) -> None:
-    (pid,) = wait_for(lambda: sessions(watcher, big, "pg_dump"))
-    watcher.execute("select pg_terminate_backend(%s)", [pid])
-
-
-def lose_snapshot(process: Any, watcher: Any, big: Address) -> None:
-    wait_for(lambda: sessions(watcher, big, "pg_dump"))
-    (pid,) = sessions(watcher, big, "schema-backup")
-    watcher.execute("select pg_terminate_backend(%s)", [pid])
-
-
-@pytest.mark.parametrize("end", [kill_program, lose_dump, lose_snapshot])
+@pytest.mark.parametrize("ends", ["the program", "pg_dump", "schema-backup"])
 def test_what_ends_too_early_leaves_nothing_and_is_told(
-    big: Address, tmp_path: Path, watcher: Any, end: Callable[..., None]
+    big: Address, tmp_path: Path, watcher: Any, ends: str
 ) -> None:
     with start("backup", tmp_path / "big", "--json", address=big) as process:
-        end(process, watcher, big)
+        with stopped(process, watcher, big) as dump:
+            if ends == "the program":
+                dump.kill()
+            for pid in sessions(watcher, big, ends):
+                watcher.execute("select pg_terminate_backend(%s)", [pid])
         output, errors = process.communicate(timeout=20)
     (finding,) = json.loads(output)["findings"]
     assert (process.returncode, finding["code"], errors) == (1, "database", "")
@@ -200,19 +207,21 @@ def test_a_second_run_for_the_same_file_is_refused_and_harms_nothing(
     big: Address, tmp_path: Path, watcher: Any
 ) -> None:
     with start("backup", tmp_path / "big", address=big) as process:
-        wait_for(lambda: sessions(watcher, big, "pg_dump"))
-        second = run("backup", str(tmp_path / "big"), "--json", MIGRATION_DATABASE_URL=big.url)
+        with stopped(process, watcher, big):
+            second = run("backup", str(tmp_path / "big"), "--json", MIGRATION_DATABASE_URL=big.url)
         process.communicate(timeout=60)
     assert json.loads(second.stdout)["findings"][0]["code"] == "locked"
     assert process.returncode == 0
     assert is_whole(tmp_path / "big")
 
 
-def test_no_argument_of_a_process_has_the_password(big: Address, tmp_path: Path) -> None:
+def test_no_argument_of_a_process_has_the_password(
+    big: Address, tmp_path: Path, watcher: Any
+) -> None:
     address = big.with_(password=PASSWORD)
     with start("backup", tmp_path / "big", address=address) as process:
-        dump = wait_for(lambda: child(process, "pg_dump"))
-        arguments, environment = dump.cmdline(), dump.environ()
+        with stopped(process, watcher, big) as dump:
+            arguments, environment = dump.cmdline(), dump.environ()
         output, errors = process.communicate(timeout=60)
     assert process.returncode == 0
     assert environment["PGPASSWORD"] == PASSWORD
