@@ -45,6 +45,8 @@ CONTEXT: dict[str, Any] = {
     "github.event.pull_request.title": HOSTILE,
     "secrets.NEON_API_KEY": "key",  # pragma: allowlist secret
     "vars.NEON_PROJECT_ID": "project",
+    "vars.NEON_DATABASE": "",
+    "vars.NEON_ROLE": "",
     "inputs.to": "",
 }
 
