@@ -115,6 +115,32 @@ def test_the_history_is_complete_and_the_owner_cannot_rewrite_it(runner: Runner)
             runner.owner.execute(change.format("migration_history").encode())
 
 
+# As the runner made it before there were restore points.
+OLDER_HISTORY = """
+alter table migration_history drop column lsn;
+alter table migration_history drop constraint migration_history_operation_check;
+alter table migration_history add constraint migration_history_operation_check
+    check (operation in ('apply', 'rollback'));
+"""
+
+
+@pytest.mark.row("R9", "R27")
+def test_an_older_history_takes_restore_points(runner: Runner) -> None:
+    runner.apply({"0001.a-a": A})
+    runner.owner.execute(OLDER_HISTORY)
+    (applied,) = read_history(runner.owner, 10)
+    told: list[str] = []
+    runner.apply({"0002.b-b": B}, restore_point=True, emit=lambda event, **_: told.append(event))
+    assert told == ["restore-point", "applying", "applied"]
+    newest, point, oldest = read_history(runner.owner, 10)
+    assert oldest == {**applied, "lsn": None}
+    assert (point["operation"], point["migration_id"]) == ("restore-point", "0001.a-a")
+    assert None not in (point["lsn"], newest["lsn"])
+    assert runner.applied == ["0001.a-a", "0002.b-b"]
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        runner.owner.execute("delete from migration_history")
+
+
 @pytest.mark.row("R9")
 def test_yoyo_and_the_runner_continue_each_others_work(runner: Runner, scratch: Address) -> None:
     def yoyo(command: str) -> list[list[str]]:
