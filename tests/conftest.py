@@ -24,7 +24,9 @@ from scripts.server import LocalServer
 from scripts.settings import project
 from tests.support.postgres import binaries
 
-pytest_plugins = [f"tests.support.{name}" for name in ("rows", "require_all", "scores", "neon")]
+pytest_plugins = [
+    f"tests.support.{name}" for name in ("rows", "require_all", "scores", "neon.fixtures")
+]
 
 # A suite in the background has Ctrl-C ignored and would hand that down to the commands it runs.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -13,7 +13,7 @@ import pytest
 
 from scripts.address import parse_address
 from tests.support.commands import run, run_here
-from tests.support.neon_api import NeonApi
+from tests.support.neon.api import NeonApi
 
 pytestmark = pytest.mark.row("R27")
 

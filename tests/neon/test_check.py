@@ -14,8 +14,8 @@ import pytest
 
 from scripts.settings import ROOT
 from tests.support.commands import run
-from tests.support.neon import ADD_ITEMS, PullRequest
-from tests.support.neon_api import NeonApi
+from tests.support.neon.api import NeonApi
+from tests.support.neon.fixtures import ADD_ITEMS, PullRequest
 
 pytestmark = pytest.mark.row("R27")
 

@@ -25,8 +25,8 @@ from scripts.neon.settings import NeonSettings
 from scripts.server import LocalServer
 from scripts.settings import ROOT
 from tests.support.commands import run
-from tests.support.neon_api import NeonApi, neon_api
-from tests.support.neon_requests import create_branch
+from tests.support.neon.api import NeonApi, neon_api
+from tests.support.neon.requests import create_branch
 
 pytestmark = pytest.mark.row("R27")
 

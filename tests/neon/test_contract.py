@@ -18,7 +18,7 @@ from scripts.errors import ToolError
 from scripts.neon.client import Branch, Client
 from scripts.neon.settings import NeonSettings
 from scripts.server import LocalServer
-from tests.support.neon_api import ROUTES, neon_api
+from tests.support.neon.api import ROUTES, neon_api
 from tests.support.prism import prism
 
 pytestmark = pytest.mark.row("R27")

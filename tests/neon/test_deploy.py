@@ -14,7 +14,7 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from tests.support.neon import ADD_ITEMS, PullRequest
+from tests.support.neon.fixtures import ADD_ITEMS, PullRequest
 
 pytestmark = pytest.mark.row("R27", "R28")
 

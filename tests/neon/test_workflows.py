@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.support.neon import PullRequest
+from tests.support.neon.fixtures import PullRequest
 from tests.support.workflows import Runner, step_of
 
 pytestmark = pytest.mark.row("R27")

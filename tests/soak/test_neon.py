@@ -14,8 +14,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.support.neon import ADD_ITEMS, PullRequest
-from tests.support.neon_api import Fault
+from tests.support.neon.api import Fault
+from tests.support.neon.fixtures import ADD_ITEMS, PullRequest
 
 pytestmark = [pytest.mark.soak, pytest.mark.row("R27")]
 

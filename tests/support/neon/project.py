@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 from scripts.address import Address
 from scripts.server import LocalServer
-from tests.support.neon_databases import Databases
-from tests.support.neon_shapes import (
+from tests.support.neon.databases import Databases
+from tests.support.neon.shapes import (
     Body,
     Branch,
     Operation,

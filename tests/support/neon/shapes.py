@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tests.support.neon_project import Project
+    from tests.support.neon.project import Project
 
 Body = dict[str, Any]
 

@@ -20,10 +20,10 @@ from urllib.parse import parse_qsl, urlsplit
 
 from scripts.server import LocalServer
 from scripts.settings import project as configured
-from tests.support import neon_requests as requests
-from tests.support.neon_project import Project
-from tests.support.neon_requests import Answer
-from tests.support.neon_shapes import Refusal
+from tests.support.neon import requests
+from tests.support.neon.project import Project
+from tests.support.neon.requests import Answer
+from tests.support.neon.shapes import Refusal
 
 ID = "([a-z0-9-]{1,60})"
 BRANCHES = f"/projects/{ID}/branches"

@@ -20,7 +20,7 @@ from scripts.scratch import scratch_database
 from scripts.server import LocalServer
 from tests.conftest import enterable_folder
 from tests.support.commands import run, run_here
-from tests.support.neon_api import NeonApi, neon_api
+from tests.support.neon.api import NeonApi, neon_api
 from tests.support.shop import make_shop
 
 APPLIED = "0015"

@@ -8,8 +8,8 @@ import re
 from datetime import datetime, timedelta
 
 from scripts.render.dump import dump
-from tests.support.neon_project import Project
-from tests.support.neon_shapes import (
+from tests.support.neon.project import Project
+from tests.support.neon.shapes import (
     Body,
     Branch,
     Refusal,
