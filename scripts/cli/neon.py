@@ -18,13 +18,9 @@ from scripts.cli.branches import (
     confirmed,
 )
 from scripts.cli.progress import progress_bar
-from scripts.cli.proof import tell
 from scripts.cli.run import ToOption, WaitOption, narrator
 from scripts.neon.branches import HOURS, describe
-from scripts.neon.check import check as run_check
 from scripts.neon.client import TIMEOUT, Branch
-from scripts.neon.deploy import deploy as run_deploy
-from scripts.neon.deploy import restore_command
 from scripts.output import JsonOption, command
 from scripts.runner.files import Migration
 from scripts.runner.run import LOCK_WAIT
@@ -54,6 +50,10 @@ def check(
     json: JsonOption = False,
 ) -> None:
     """The job of CI: branch, review, migrate, verify, and write the page."""
+    # Here, for they import what plans need: half a second, which branches do without.
+    from scripts.cli.proof import tell  # noqa: PLC0415
+    from scripts.neon.check import check as run_check  # noqa: PLC0415
+
     with (
         command("neon check", json=json, stream=True) as out,
         client(out, timeout) as api,
@@ -93,6 +93,10 @@ def deploy(
     json: JsonOption = False,
 ) -> None:
     """Migrate production: restore point, plan, confirmation, migrate, verify."""
+    from scripts.cli.proof import tell  # noqa: PLC0415 (as above)
+    from scripts.neon.deploy import deploy as run_deploy  # noqa: PLC0415
+    from scripts.neon.deploy import restore_command  # noqa: PLC0415
+
     with command("neon deploy", json=json) as out, client(out, timeout) as api:
 
         def confirm(found: Branch, pending: Sequence[Migration]) -> None:
