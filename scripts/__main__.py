@@ -23,6 +23,7 @@ GROUPS = {
 def main() -> None:
     """Run the command line; `scripts.output.command` turns errors into lines and exit statuses."""
     _use_project_python()
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a terminal's
     try:
         application(sys.argv[1] if len(sys.argv) > 1 else "")()
     except KeyboardInterrupt:

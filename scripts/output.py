@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 
@@ -19,6 +20,13 @@ VERSION = 1
 """Of the JSON form; raised when a field changes its meaning or goes away."""
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+
+
+def finite(value: float) -> float:
+    """Refuse what is no number, as an option's callback: it is below no bound and above none."""
+    if math.isnan(value):
+        raise typer.BadParameter("is no number")
+    return value
 
 
 class Output:
@@ -40,18 +48,18 @@ class Output:
     def say(self, text: str) -> None:
         """Print one line of text for people; nothing under `--json`."""
         if not self.json:
-            print(text, flush=True)
+            _print(text, sys.stdout)
 
     def progress(self, text: str) -> None:
         """Print one line on stderr of what is going on; nothing under `--json`."""
         if not self.json:
-            print(text, file=sys.stderr, flush=True)
+            _print(text, sys.stderr)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """Print a table for people; nothing under `--json`. Numbers are set to the right."""
         if self.json:
             return
-        texts = [columns, *([f"{v:,}" if isinstance(v, int) else str(v) for v in r] for r in rows)]
+        texts = [columns, *([_cell(value) for value in row] for row in rows)]
         widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
         numeric = [
             bool(rows) and all(isinstance(v, int | float) for v in column)
@@ -103,7 +111,7 @@ class Output:
 def report(findings: Sequence[Finding]) -> None:
     """Print findings for people on stderr: what, where, and what to do."""
     for finding in findings:
-        print(f"error: {finding}", file=sys.stderr)
+        _print(f"error: {finding}", sys.stderr)
 
 
 @contextmanager
@@ -119,13 +127,23 @@ def command(name: str, *, json: bool = False, stream: bool = False) -> Iterator[
     except KeyboardInterrupt:
         finding = Finding("interrupted", "interrupted: what was running has left nothing behind")
         out.finish([finding], status=130)
-    except BrokenPipeError:  # whoever read the output has gone: nobody to tell
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(1) from None
     except Exception as error:
         out.finish(findings_of(error))
 
 
 def _write(value: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(value, default=datetime.isoformat) + "\n")
-    sys.stdout.flush()
+    _print(json.dumps(value, default=datetime.isoformat), sys.stdout)
+
+
+def _print(text: str, stream: TextIO) -> None:
+    """Print a line; where whoever read it has gone, what is going on goes on without."""
+    try:
+        print(text, file=stream, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _cell(value: object) -> str:
+    text = f"{value:,}" if isinstance(value, int) else str(value)
+    # Names come from elsewhere: they must neither move the cursor nor make a line of their own.
+    return "".join(each if each.isprintable() else "�" for each in text)

@@ -164,7 +164,8 @@ def _load(
     it got to the end. pg_restore by itself could not leave out a setting that the server lacks.
     """
     wanted = [line for line in contents.splitlines(True) if not BOOKKEEPING_GRANTS.match(line)]
-    options = ("--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1")
+    # Rows come back, of setval() for instance: a pipe that nobody reads would fill up.
+    options = ("--no-psqlrc", "--quiet", "--output=/dev/null", "--set=ON_ERROR_STOP=1")
     with (
         client.run("psql", *client.connection, *options, stdin=subprocess.PIPE) as psql,
         suppress(BrokenPipeError),  # psql has ended, and says why
@@ -200,13 +201,15 @@ def _checked(file: Path) -> dict[str, Any]:
     size = file.stat().st_size
     try:
         document: dict[str, Any] = json.loads(description.read_text("utf-8"))
-        wanted, sha256, _ = (document[name] for name in ("bytes", "sha256", "tables"))
+        version, wanted, sha256 = document["v"], int(document["bytes"]), str(document["sha256"])
+        for table in document["tables"]:
+            str(table["table"]), int(table["rows"]), str(table["hash"])
     except FileNotFoundError:
         raise _bad(file, f"has no {description.name} beside it") from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise _bad(description, "is not what backup writes") from None
-    if document["v"] != VERSION:
-        raise _bad(description, f"is of version {document['v']}, not {VERSION}")
+    if version != VERSION:
+        raise _bad(description, f"is of version {version}, not {VERSION}")
     if size < wanted:
         raise _bad(file, f"is cut off: {size:,} of {wanted:,} bytes")
     if sha256_of(file) != sha256:

@@ -16,7 +16,9 @@ CHUNK = 1024 * 1024
 
 
 def beside(path: Path, ending: str) -> Path:
-    """Return the path with an ending behind its whole name."""
+    """Return the path with an ending behind its whole name; ToolError (status 2) without a name."""
+    if not path.name:
+        raise refuse("usage", f"{str(path)!r} is no name of a file or a folder", status=2)
     return path.with_name(path.name + ending)
 
 
@@ -77,7 +79,6 @@ def new_folder(folder: Path) -> Iterator[Path]:
         _refuse_existing(folder)
         partial.mkdir(0o700, exist_ok=True)
         with _claimed(partial, os.O_RDONLY):
-            partial.chmod(0o700)
             try:
                 _empty(partial)
                 yield partial
@@ -143,6 +144,7 @@ def _claimed(partial: Path, flags: int) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not os.path.samestat(os.fstat(descriptor), partial.lstat()):
                 raise BlockingIOError
+            os.fchmod(descriptor, 0o700 if partial.is_dir() else 0o600)  # one may be there already
         except (BlockingIOError, FileNotFoundError):
             message = f"another run is writing {partial}"
             raise refuse("locked", message, fix="wait for it, or take another name") from None

@@ -6,25 +6,40 @@ import os
 import re
 from datetime import UTC, datetime
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
 
 from scripts.errors import refuse
-from scripts.neon.branches import HOURS, describe, ensure, named, prune, refuse_kept
+from scripts.neon.branches import HOURS, ensure, named, prune, refuse_kept
 from scripts.neon.client import TIMEOUT, Branch, Client
 from scripts.neon.settings import neon_settings
-from scripts.output import JsonOption, Output, command
+from scripts.output import JsonOption, Output, command, finite
 
 branch = typer.Typer(help="Branches of the project: copies of its data, made in seconds.")
 
-NameArgument = Annotated[str, typer.Argument(help="The branch's name.", show_default=False)]
-ParentOption = Annotated[
-    str | None, typer.Option(help="The branch whose data it gets; the default branch's.")
+
+def named_well(name: str | None) -> str | None:
+    """Refuse what can be no branch's name, as an option's callback."""
+    if name is not None and not (0 < len(name) <= 256 and name.isprintable()):
+        raise typer.BadParameter("a branch's name has 1 to 256 characters that can be printed")
+    return name
+
+
+NameArgument = Annotated[
+    str, typer.Argument(help="The branch's name.", show_default=False, callback=named_well)
 ]
-HoursOption = Annotated[int, typer.Option(min=1, max=720, help="Until the branch expires.")]
+ParentOption = Annotated[
+    str | None,
+    typer.Option(help="The branch whose data it gets; the default branch's.", callback=named_well),
+]
+HoursOption = Annotated[int, typer.Option(min=1, max=719, help="Until the branch expires.")]
 TimeoutOption = Annotated[
-    float, typer.Option(min=1, max=86_400, help="Seconds for all that is asked of Neon's API.")
+    float,
+    typer.Option(
+        min=1, max=86_400, callback=finite, help="Seconds for all that is asked of Neon's API."
+    ),
 ]
 YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
@@ -64,8 +79,8 @@ def create(
     with command("neon branch create", json=json) as out, client(out, timeout) as neon:
         made, reused = ensure(neon, name, parent=parent, hours=hours)
         out.say(f"{made.name} {'reused' if reused else 'made'}, {ending(made)}")
-        out.say(f"next: python -m scripts neon branch url {made.name}")
-        out.finish(branch=describe(made), reused=reused)
+        out.say(f"next: python -m scripts neon branch url {quote(made.name)} --env branch.env")
+        out.finish(branch=made.as_dict(), reused=reused)
 
 
 @branch.command()
@@ -75,7 +90,7 @@ def url(
         bool, typer.Option("--pooled", help="The pooler's, for applications.")
     ] = False,
     env: Annotated[
-        Path | None, typer.Option(help="A new file for both addresses, with the password.")
+        Path | None, typer.Option(help="A new file for the direct address, with the password.")
     ] = None,
     timeout: TimeoutOption = TIMEOUT,
     json: JsonOption = False,
@@ -85,18 +100,13 @@ def url(
         found = named(neon, name)
         address = neon.address(found, pooled=pooled)
         if env:
-            addresses = {
-                "DATABASE_URL": neon.address(found, pooled=True),
-                "MIGRATION_DATABASE_URL": neon.address(found),
-            }
             try:
                 file = os.open(env, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             except FileExistsError:
                 raise refuse("exists", f"{env} is there already", fix="another name") from None
             with os.fdopen(file, "w", encoding="utf-8") as opened:
-                for variable, each in addresses.items():
-                    opened.write(f"{variable}={each.secret_url}\n")
-            out.say(f"{env} written: {', '.join(addresses)}")
+                opened.write(f"MIGRATION_DATABASE_URL={neon.address(found).secret_url}\n")
+            out.say(f"{env} has the owner's direct address, with the password")
         out.say(address.url)
         out.finish(url=address.url, role=address.parameters["user"], file=str(env) if env else None)
 
@@ -118,7 +128,7 @@ def list_(timeout: TimeoutOption = TIMEOUT, json: JsonOption = False) -> None:
             for each in found
         ]
         out.table(["branch", "parent", "state", "created", "ends"], rows)
-        out.finish(branches=[describe(each) for each in found])
+        out.finish(branches=[each.as_dict() for each in found])
 
 
 @branch.command()
@@ -137,7 +147,7 @@ def delete(name: NameArgument, timeout: TimeoutOption = TIMEOUT, json: JsonOptio
 def prune_(
     open_: Annotated[
         list[int] | None,
-        typer.Option("--open", min=1, help="A pull request that is open; may be repeated."),
+        typer.Option("--open", min=0, help="A pull request that is open; 0 where none is."),
     ] = None,
     timeout: TimeoutOption = TIMEOUT,
     json: JsonOption = False,
@@ -160,8 +170,12 @@ def restore(
     *,
     lsn: Annotated[str | None, typer.Option(help="Where its WAL stood; history has it.")] = None,
     at: Annotated[str | None, typer.Option(help="When, such as 2026-02-26T12:00:00Z.")] = None,
-    source: Annotated[str | None, typer.Option(help="Another branch, as it is now.")] = None,
-    keep_as: Annotated[str | None, typer.Option(help="The name of what it is now.")] = None,
+    source: Annotated[
+        str | None, typer.Option(help="Another branch, as it is now.", callback=named_well)
+    ] = None,
+    keep_as: Annotated[
+        str | None, typer.Option(help="The name of what it is now.", callback=named_well)
+    ] = None,
     yes: YesOption = False,
     timeout: TimeoutOption = TIMEOUT,
     json: JsonOption = False,
@@ -175,15 +189,17 @@ def restore(
         when = lsn or at or f"{source} now"
         confirmed(f"make {name} what {when} was? It stays as {kept}.", json=json, yes=yes)
         restored = neon.restore(found, origin.id, lsn=lsn, at=moment, keep_as=kept)
-        out.say(f"{name} is as {when}; what it was before is {kept}, which does not expire")
-        out.say(f"next: python -m scripts neon branch url {name}, then verify")
-        out.finish(branch=describe(restored), kept_as=kept)
+        out.say(f"{name} is as {when}; what it was before stays as {kept}, without an end")
+        out.say(f"next: python -m scripts neon branch url {quote(name)} --env branch.env")
+        out.finish(branch=restored.as_dict(), kept_as=kept)
 
 
 @branch.command()
 def diff(
     name: NameArgument,
-    base: Annotated[str | None, typer.Option(help="Another branch than its parent.")] = None,
+    base: Annotated[
+        str | None, typer.Option(help="Another branch than its parent.", callback=named_well)
+    ] = None,
     timeout: TimeoutOption = TIMEOUT,
     json: JsonOption = False,
 ) -> None:
@@ -212,11 +228,11 @@ def parsed(lsn: str | None, at: str | None, source: str | None) -> datetime | No
         return None
     try:
         moment = datetime.fromisoformat(at)
-    except ValueError:
+        if moment.tzinfo is None:
+            raise refuse("usage", f"--at {at} has no time zone", fix=f"{at}Z", status=2)
+        return moment.astimezone(UTC)
+    except (ValueError, OverflowError):
         raise refuse("usage", f"--at is like 2026-02-26T12:00:00Z, not {at!r}", status=2) from None
-    if moment.tzinfo is None:
-        raise refuse("usage", f"--at {at} has no time zone", fix=f"{at}Z", status=2)
-    return moment
 
 
 def ending(found: Branch) -> str:

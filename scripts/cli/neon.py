@@ -16,15 +16,15 @@ from scripts.cli.branches import (
     branch,
     client,
     confirmed,
+    named_well,
 )
 from scripts.cli.progress import progress_bar
-from scripts.cli.run import ToOption, WaitOption, narrator
-from scripts.neon.branches import HOURS, describe
+from scripts.cli.run import ToOption, WaitOption, narrator, nothing, show
+from scripts.neon.branches import HOURS
 from scripts.neon.client import TIMEOUT, Branch
 from scripts.output import JsonOption, command
 from scripts.runner.files import Migration
 from scripts.runner.run import LOCK_WAIT
-from scripts.settings import project
 
 app = typer.Typer()
 neon = typer.Typer(
@@ -59,24 +59,23 @@ def check(
         client(out, timeout) as api,
         progress_bar() as bar,
     ):
-        emit = narrator(out)
         done = run_check(
             api,
             number=pr,
             parent=parent,
             hours=hours,
             path=report,
-            emit=emit,
+            delete=delete,
+            emit=narrator(out),
             progress=bar,
         )
-        tell(list(done.checks), out)
-        if delete:
-            api.delete(done.branch)
-            out.event("deleted", branch=done.branch.name)
-        ends = "deleted" if delete else f"expires {done.branch.expires_at:%Y-%m-%d %H:%M} UTC"
-        out.say(f"{done.branch.name} {ends}; the page is {report}")
+        tell(done.checks, out)
+        out.say(f"the page is {report}")
         out.finish(
-            done.findings, branch=describe(done.branch), report=str(report), applied=done.applied
+            done.findings,
+            branch=done.branch and done.branch.as_dict(),
+            report=str(report),
+            applied=done.applied,
         )
 
 
@@ -84,7 +83,8 @@ def check(
 def deploy(
     *,
     branch_name: Annotated[
-        str | None, typer.Option("--branch", help="Another one than the default branch.")
+        str | None,
+        typer.Option("--branch", help="Another one than the default branch.", callback=named_well),
     ] = None,
     to: ToOption = None,
     yes: YesOption = False,
@@ -95,14 +95,11 @@ def deploy(
     """Migrate production: restore point, plan, confirmation, migrate, verify."""
     from scripts.cli.proof import tell  # noqa: PLC0415 (as above)
     from scripts.neon.deploy import deploy as run_deploy  # noqa: PLC0415
-    from scripts.neon.deploy import restore_command  # noqa: PLC0415
 
     with command("neon deploy", json=json) as out, client(out, timeout) as api:
 
         def confirm(found: Branch, pending: Sequence[Migration]) -> None:
-            for migration in pending:
-                file = project().relative(migration.forward.path)
-                out.say(f"-- {file}\n\n{migration.forward.text.strip()}\n")
+            show(pending, out)
             question = f"apply {len(pending)} to {found.name}, the first {pending[0].id}?"
             confirmed(question, json=json, yes=yes)
 
@@ -115,16 +112,13 @@ def deploy(
             emit=narrator(out),
         )
         if not done.applied:
-            out.say(f"nothing to do: every migration is applied on {done.branch.name}")
-        tell(list(done.checks), out)
-        point = None
-        if done.restore_point:
-            at, lsn = done.restore_point
-            point = {"at": at, "lsn": lsn}
-            out.say(f"the way back: {restore_command(done.branch, lsn)}")
+            out.say(f"nothing to do on {done.branch.name}: {nothing(to)}")
+        tell(done.checks, out)
         out.finish(
-            branch=describe(done.branch),
-            restore_point=point,
+            branch=done.branch.as_dict(),
+            restore_point=dict(zip(("at", "lsn"), done.restore_point, strict=True))
+            if done.restore_point
+            else None,
             applied=done.applied,
-            checks=[{"check": each.name, "ok": not each.findings} for each in done.checks],
+            checks=[check.as_dict() for check in done.checks],
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -29,7 +30,7 @@ def verify(json: JsonOption = False) -> None:
         tell(checks, out)
         out.finish(
             [finding for check in checks for finding in check.findings],
-            checks=[{"check": check.name, "ok": not check.findings} for check in checks],
+            checks=[check.as_dict() for check in checks],
         )
 
 
@@ -55,7 +56,7 @@ def render(
         )
 
 
-def tell(checks: list[Check], out: Output) -> None:
+def tell(checks: Sequence[Check], out: Output) -> None:
     """Print a line for each check."""
     for check in checks:
         out.say(f"{check.name:<12} {'failed' if check.findings else 'ok'}")

@@ -12,7 +12,7 @@ import typer
 from scripts.cli.migrations import reading
 from scripts.database import connect
 from scripts.errors import Finding, refuse
-from scripts.output import JsonOption, Output, command
+from scripts.output import JsonOption, Output, command, finite
 from scripts.runner import seal as sealing
 from scripts.runner.files import Migration
 from scripts.runner.lock import describe
@@ -30,7 +30,10 @@ ToOption = Annotated[
     str | None, typer.Option("--to", metavar="ID", help="A migration's id or number.")
 ]
 WaitOption = Annotated[
-    float, typer.Option("--lock-wait", min=0, max=3600, help="Seconds to wait for another run.")
+    float,
+    typer.Option(
+        "--lock-wait", min=0, max=3600, callback=finite, help="Seconds to wait for another run."
+    ),
 ]
 
 
@@ -52,9 +55,7 @@ def plan(
             pending = state.pending_until(to)
             for migration in pending:
                 check_statements(migration, migration.forward)
-            for migration in pending:
-                file = project().relative(migration.forward.path)
-                out.say(f"-- {file}\n\n{migration.forward.text.strip()}\n")
+            show(pending, out)
             if not pending:
                 out.say("-- nothing to do: every migration is applied")
             findings: Sequence[Finding] = state.findings()
@@ -87,7 +88,7 @@ def migrate(
                 emit=narrator(out),
             )
         if not applied:
-            out.say("nothing to do: every migration is applied")
+            out.say(f"nothing to do: {nothing(to)}")
         out.finish(applied=applied)
 
 
@@ -123,6 +124,18 @@ def rollback(
         if not reverted:
             out.say("nothing to do: no migration is applied after that")
         out.finish(reverted=reverted)
+
+
+def nothing(to: str | None) -> str:
+    """Return why nothing was applied, in words."""
+    return f"nothing is pending up to {to}" if to else "every migration is applied"
+
+
+def show(pending: Sequence[Migration], out: Output) -> None:
+    """Print the SQL of migrations as it stands in their files."""
+    for migration in pending:
+        file = project().relative(migration.forward.path)
+        out.say(f"-- {file}\n\n{migration.forward.text.strip()}\n")
 
 
 def write_review(
@@ -173,10 +186,13 @@ def narrator(out: Output) -> Emit:
         elif event in ("applied", "reverted"):
             out.say(f"{event} {fields['id']}  {fields['ms']} ms")
         elif event == "branch":
-            # As above: a branch is what `scripts.neon.branches.describe` returns.
+            # As above: a branch is what `Branch.as_dict` returns.
             name = fields["branch"]["name"]  # type: ignore[index]
             out.say(f"branch {name}, {'made anew from its parent' if fields['reused'] else 'made'}")
         elif event == "restore-point":
             out.say(f"restore point {fields['at']:%Y-%m-%d %H:%M:%S} UTC, lsn {fields['lsn']}")
+            out.say(f"the way back: {fields['back']}")
+        elif event == "deleted":
+            out.say(f"branch {fields['branch']} deleted")
 
     return emit

@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
@@ -37,7 +38,7 @@ BUSY = frozenset({423, 429, 503})
 FIXES = {
     401: "check NEON_API_KEY",
     403: "check what the key may do: NEON_API_KEY",
-    404: "check NEON_PROJECT_ID, NEON_DATABASE and NEON_ROLE",
+    404: "check NEON_PROJECT_ID, NEON_DATABASE, NEON_ROLE; a kept branch has no compute",
 }
 
 _backoff = wait_random_exponential(multiplier=0.25, max=10)
@@ -74,15 +75,22 @@ class Api:
         self._url = settings.url
         self._key = settings.key
         self._timeout = timeout
-        self._end = time.monotonic() + timeout
+        self._left = timeout
+        self._end = 0.0
         # A coroutine can be stopped wherever it waits; httpx alone bounds but each byte's time.
         self._runner = asyncio.Runner()
-        self._http = httpx.AsyncClient(
-            base_url=f"{settings.url}/projects/{settings.project}",
-            headers={"Authorization": f"Bearer {settings.key}", "Accept": "application/json"},
-            trust_env=not settings.is_local,  # a proxy of the environment is not for loopback
-            timeout=ANSWER,
-        )
+        try:
+            self._http = httpx.AsyncClient(
+                base_url=f"{settings.url}/projects/{settings.project}",
+                headers={"Authorization": f"Bearer {settings.key}", "Accept": "application/json"},
+                trust_env=not settings.is_local,  # a proxy of the environment is not for loopback
+                timeout=ANSWER,
+            )
+        except (ImportError, OSError, ValueError) as error:
+            message = f"the environment's proxy or certificates cannot be used: {error}"
+            raise refuse(
+                "settings", message, fix="mend HTTPS_PROXY or SSL_CERT_FILE", status=2
+            ) from None
 
     def close(self) -> None:
         """Close the connection."""
@@ -115,6 +123,27 @@ class Api:
         ToolError : Neon refuses (`neon-api`), does not answer (`neon-unreachable`), or was busy
             until the time was used up (`neon-timeout`)
         """
+        with self._counted():
+            return self._ask(method, path, read, query, body)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Let time run while something is asked of Neon, and nothing else."""
+        begun = time.monotonic()
+        self._end = begun + self._left
+        try:
+            yield
+        finally:
+            self._left -= time.monotonic() - begun
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        read: Callable[[dict[str, Any]], Read],
+        query: Mapping[str, Any] | None,
+        body: Mapping[str, Any] | None,
+    ) -> Read:
         place = f"{method} {path}"
 
         def send() -> dict[str, Any]:
@@ -159,9 +188,10 @@ class Api:
 
     def pause(self, seconds: float, what: str) -> None:
         """Sleep; ToolError `neon-timeout` where the time would be used up, which tells `what`."""
-        if time.monotonic() + seconds + LEAST >= self._end:
+        if seconds + LEAST >= self._left:
             raise self._too_late(what)
-        time.sleep(seconds)
+        with self._counted():
+            time.sleep(seconds)
 
     def plain(self, text: str) -> str:
         """Return what came from outside as one line of at most 500 characters, without the key."""
@@ -179,11 +209,12 @@ class Api:
         try:
             exchange = self._exchange(seconds, method, path, params=query, json=body)
             response, content = self._runner.run(exchange)
-            answer = json.loads(content) if content else {}
         except httpx.RequestError as error:
             raise NoAnswer(str(error) or type(error).__name__) from None
         except TimeoutError:
             raise NoAnswer(f"none within {seconds:.0f} s") from None
+        try:
+            answer = json.loads(content) if content else {}
         except (ValueError, RecursionError):
             answer = None
         if not response.is_success:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from scripts.errors import Finding, ToolError, refuse
 from scripts.neon.client import Branch, Client
 
 OF_PULL_REQUEST = re.compile(r"pr-([1-9]\d*)")
 """Names of the branches that `neon check` makes, and `prune` deletes."""
+
+USABLE = ("ready", "archived")
+"""The states in which nothing is done to a branch."""
 
 HOURS = 24
 """Until a branch expires, unless told otherwise."""
@@ -57,33 +59,46 @@ def ensure(
     name : of the branch
     parent : the name of the branch whose data it gets; the default branch's without one
     hours : until it expires; one that is there expires then, too
-    renew : make one that is there what the parent is now
+    renew : make one that is there what the parent is now, and give it an end if it has none
 
     Raises
     ------
-    ToolError : there is no such parent, or the branch is one that must not expire
+    ToolError : there is no such parent, or the branch is somebody's who keeps it
     """
     expires_at = datetime.now(UTC) + timedelta(hours=hours)
     found = client.find(name)
+    if found:
+        refuse_kept(found, "resets or ends", lasting=renew)
+    if found and renew and found.state not in USABLE:
+        # An operation on it failed, or is that of a run which this one takes over from.
+        client.delete(found)
+        found = None
     if found is None:
         return client.create(name, parent=named(client, parent).id, expires_at=expires_at), False
-    refuse_kept(found, "resets or ends")
     found = client.expire(client.ready(found), expires_at)
     if renew:
         found = client.restore(found, named(client, parent).id)
-    return client.ready(found), True
+        if found.expires_at is None or found.expires_at < expires_at - timedelta(minutes=1):
+            found = client.expire(found, expires_at)
+    return found, True
 
 
-def describe(branch: Branch) -> dict[str, Any]:
-    """Return a branch as JSON has it."""
-    return asdict(branch)
+def refuse_kept(branch: Branch, action: str, *, lasting: bool = True) -> None:
+    """Raise ToolError where a branch is the default one, protected, or has no end.
 
-
-def refuse_kept(branch: Branch, action: str) -> None:
-    """Raise ToolError where a branch is the default one, or protected."""
+    Parameters
+    ----------
+    branch : which
+    action : what is not done to it, for the message
+    lasting : let one without an end pass
+    """
     if branch.default or branch.protected:
-        word = "the default branch" if branch.default else "protected"
-        raise refuse("branch-protected", f"{branch.name} is {word}: nothing here {action} it")
+        word = "is the default branch" if branch.default else "is protected"
+    elif branch.expires_at is None and not lasting:
+        word = "does not expire, so somebody keeps it"
+    else:
+        return
+    raise refuse("branch-protected", f"{branch.name} {word}: this command never {action} it")
 
 
 def prune(client: Client, still_open: Iterable[int] | None) -> Pruned:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -49,6 +49,16 @@ class Branch:
     created_at: datetime
     expires_at: datetime | None
     state: str
+
+    @property
+    def told(self) -> str:
+        """The branch and its end, in words."""
+        ends = f"expires {self.expires_at:%Y-%m-%d %H:%M} UTC" if self.expires_at else "no end"
+        return f"{self.name} ({self.id}), {ends}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the branch as the JSON object that scripts/README.md documents."""
+        return asdict(self)
 
 
 class Client(AbstractContextManager["Client", None]):
@@ -116,7 +126,7 @@ class Client(AbstractContextManager["Client", None]):
             "endpoints": [{"type": "read_write"}],
         }
         try:
-            return self._done("POST", "/branches", body)
+            return self._change("POST", "/branches", body)
         except ToolError as error:
             maybe_made = error.findings[0].code in ("neon-api", "neon-unreachable")
             if not maybe_made or not (made := self.find(name)):
@@ -126,7 +136,7 @@ class Client(AbstractContextManager["Client", None]):
     def expire(self, branch: Branch, at: datetime) -> Branch:
         """Set when a branch expires; return it."""
         body = {"branch": {"expires_at": _text(at)}}
-        return self._done("PATCH", f"/branches/{branch.id}", body)
+        return self._change("PATCH", f"/branches/{branch.id}", body)
 
     def restore(
         self,
@@ -153,7 +163,7 @@ class Client(AbstractContextManager["Client", None]):
             "preserve_under_name": keep_as,
         }
         known = {name: value for name, value in body.items() if value is not None}
-        return self._done("POST", f"/branches/{branch.id}/restore", known)
+        return self._change("POST", f"/branches/{branch.id}/restore", known)
 
     def delete(self, branch: Branch) -> bool:
         """Delete a branch, and wait; False where it was gone already."""
@@ -181,7 +191,7 @@ class Client(AbstractContextManager["Client", None]):
         address = parse_address(uri, f"Neon's address of {branch.name}")
         if address.is_local:
             return address
-        return address.with_(sslmode="verify-full", sslrootcert="system", channel_binding="require")
+        return address.with_(sslmode="verify-full", channel_binding="require")
 
     def compare(self, branch: Branch, base: Branch) -> str:
         """Return how a branch's schema differs from another's, as a text diff."""
@@ -197,10 +207,10 @@ class Client(AbstractContextManager["Client", None]):
                 state = branch.state
                 self._told(f"branch {branch.name}", state)
             self._api.pause(POLL, f"branch {branch.name} is {state}")
-            branch = self._api.ask("GET", f"/branches/{branch.id}", lambda a: _branch(a["branch"]))
+            branch = self._read(branch)
         return branch
 
-    def _done(self, method: str, path: str, body: Mapping[str, Any]) -> Branch:
+    def _change(self, method: str, path: str, body: Mapping[str, Any]) -> Branch:
         """Ask for a change of a branch, wait until it is made, and return the branch."""
 
         def read(answer: dict[str, Any]) -> tuple[Branch, list[dict[str, Any]]]:
@@ -208,7 +218,10 @@ class Client(AbstractContextManager["Client", None]):
 
         branch, operations = self._api.ask(method, path, read, body=body)
         self._wait(operations)
-        return branch
+        return self.ready(self._read(branch) if operations else branch)
+
+    def _read(self, branch: Branch) -> Branch:
+        return self._api.ask("GET", f"/branches/{branch.id}", lambda a: _branch(a["branch"]))
 
     def _wait(self, operations: list[dict[str, Any]]) -> None:
         for operation in operations:

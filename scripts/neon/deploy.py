@@ -11,10 +11,10 @@ from scripts.database import WAKE, connect
 from scripts.errors import Finding, ToolError
 from scripts.neon.branches import named
 from scripts.neon.client import Branch, Client
+from scripts.runner.apply import without_values
 from scripts.runner.files import Migration
-from scripts.runner.run import Emit, migrate
-from scripts.runner.state import read_state, refuse_findings
-from scripts.runner.statements import check_statements
+from scripts.runner.run import Emit, migrate, runnable
+from scripts.runner.state import refuse_findings
 from scripts.settings import project
 from scripts.unforeseen import findings_of
 from scripts.verify.checks import Check
@@ -57,7 +57,7 @@ def deploy(
     target : the last id or number to apply
     confirm : told the branch and what is pending there; raises to stop here
     lock_wait : seconds to wait for another run
-    emit : told `restore-point`, and what `migrate` tells
+    emit : told `restore-point` with the command that leads `back`, and what `migrate` tells
 
     Raises
     ------
@@ -67,11 +67,7 @@ def deploy(
     done = Deployed(named(client, branch))
     address = client.address(done.branch)
     with connect(address, purpose="deploy", wake=WAKE) as connection:
-        state = read_state(connection, project().migrations)
-        refuse_findings([*state.findings(), *state.seal_findings()])
-        pending = state.pending_until(target)
-        for migration in pending:
-            check_statements(migration, migration.forward)
+        state, pending = runnable(connection, project().migrations, target)
     if pending:
         confirm(done.branch, pending)
 
@@ -79,6 +75,7 @@ def deploy(
         if event == "restore-point":
             # The events' fields are of many types; these are what the ledger returns.
             done.restore_point = fields["at"], fields["lsn"]  # type: ignore[assignment]
+            fields["back"] = restore_command(done.branch, str(fields["lsn"]))
         emit(event, **fields)
 
     try:
@@ -95,10 +92,14 @@ def deploy(
         if pending == state.pending:  # what --to leaves out cannot be proven
             done.checks = prove(address)
         refuse_findings([finding for each in done.checks for finding in each.findings])
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:
         if done.restore_point is None:
             raise
-        raise ToolError(*findings_of(error), _way_back(done)) from error
+        if isinstance(error, KeyboardInterrupt):
+            interrupted = Finding("interrupted", "interrupted: what was applied stays")
+            raise ToolError(interrupted, _way_back(done), status=130) from None
+        told = map(without_values, findings_of(error))  # who reads CI's log may see no rows
+        raise ToolError(*told, _way_back(done)) from error
     return done
 
 

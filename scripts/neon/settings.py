@@ -36,7 +36,7 @@ class NeonSettings:
     @property
     def is_local(self) -> bool:
         """Whether the API is on this machine."""
-        return urlsplit(self.url).hostname in LOCAL_HOSTS
+        return _host(self.url) in LOCAL_HOSTS
 
 
 def neon_settings() -> NeonSettings:
@@ -63,9 +63,18 @@ def neon_settings() -> NeonSettings:
         environment("NEON_ROLE") or "neondb_owner",
         (environment("NEON_API_URL") or API).rstrip("/"),
     )
-    if not settings.url.startswith("https://") and not (
-        settings.url.startswith("http://") and settings.is_local
-    ):
+    schemes = ("https", "http") if settings.is_local else ("https",)
+    if not _host(settings.url) or settings.url.partition("://")[0] not in schemes:
         message = "NEON_API_URL is not https://…; the key would go over the network in clear"
         raise refuse("settings", message, fix="unset it", status=2)
     return settings
+
+
+def _host(url: str) -> str | None:
+    """Return a URL's host; None where it has none, or a password."""
+    try:
+        parts = urlsplit(url)
+        is_plain = "@" not in parts.netloc and parts.port != 0  # a port that is none raises
+    except ValueError:
+        return None
+    return parts.hostname if is_plain else None

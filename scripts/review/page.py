@@ -69,7 +69,7 @@ def document(
         "ok": not told,
         "findings": [finding.as_dict() for finding in told],
         "facts": dict(facts),
-        "checks": [{"check": check.name, "ok": not check.findings} for check in checks],
+        "checks": [check.as_dict() for check in checks],
         "migrations": [
             {**migration.as_dict(), "notes": [asdict(note) for note in notes]}
             for migration, notes in (review.migrations if review else ())
@@ -92,11 +92,20 @@ def check_page(path: Path) -> None:
         message, fix = "is in no folder that is there", "make the folder"
     elif path.is_dir() or path.with_suffix(".json").is_dir():
         message, fix = "cannot be written: a folder has its name", "name a file"
-    elif path.exists() and not path.is_file():
-        message, fix = "is no ordinary file", "name a file"
+    elif any(
+        each.is_symlink() or (each.exists() and not each.is_file())
+        for each in (path, path.with_suffix(".json"))
+    ):
+        message, fix = "is no ordinary file, or its JSON is none", "name a file"
     else:
         return
     raise refuse("usage", f"--report: {path} {message}", fix=fix, status=2)
+
+
+def remove_page(path: Path) -> None:
+    """Remove a page of before, and its JSON, so that nobody takes it for the next one."""
+    for each in (path, path.with_suffix(".json")):
+        each.unlink(missing_ok=True)
 
 
 def write_page(path: Path, review: Review | None, **about: Any) -> None:

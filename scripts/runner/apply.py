@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from contextlib import suppress
 from dataclasses import replace
@@ -124,6 +125,15 @@ def _explain(error: psycopg.Error, script: Script, offset: int | None) -> Findin
     finding = script.finding(code, message, offset, fix)
     lines = [f"    {name}: {text}" for name, text in notes.items() if text]
     return replace(finding, message="\n".join([finding.message, *lines]))
+
+
+def without_values(finding: Finding) -> Finding:
+    """Return a finding without what `_explain` adds to its message and may quote a row."""
+    text, *added = re.split(r"\n    (?=(?:detail|hint|context): )", finding.message)
+    kept = [each for each in added if each.startswith("hint: ")]
+    if len(kept) < len(added):
+        kept.append("detail: left out here, for it may quote a row")
+    return replace(finding, message="\n    ".join([text, *kept]))
 
 
 def _drop_invalid(connection: psycopg.Connection, index: ConcurrentIndex) -> None:

@@ -13,7 +13,7 @@ from scripts.runner.files import Migration, Script
 from scripts.runner.ledger import Ledger
 from scripts.runner.lock import migration_lock
 from scripts.runner.rows import hidden_rows
-from scripts.runner.state import read_state, refuse_findings
+from scripts.runner.state import State, read_state, refuse_findings
 from scripts.runner.statements import check_statements
 
 LOCK_WAIT = 30.0
@@ -60,11 +60,7 @@ def migrate(
         stays, and the file that failed has left nothing
     """
     with migration_lock(connection, wait=lock_wait, emit=emit):
-        state = read_state(connection, folder)
-        refuse_findings(state.findings() + (state.seal_findings() if check_seal else []))
-        pending = state.pending_until(target)
-        for migration in pending:
-            check_statements(migration, migration.forward)
+        state, pending = runnable(connection, folder, target, check_seal=check_seal)
         refuse_findings(hidden_rows(connection, [migration.forward for migration in pending]))
         ledger = Ledger(connection)
         if pending:
@@ -79,6 +75,27 @@ def migrate(
             ms = run_script(connection, ledger, migration, migration.forward)
             emit("applied", id=migration.id, ms=ms)
         return [migration.id for migration in pending]
+
+
+def runnable(
+    connection: psycopg.Connection,
+    folder: Path,
+    target: str | None = None,
+    *,
+    check_seal: bool = True,
+) -> tuple[State, list[Migration]]:
+    """Return files against database, and what a run would apply; parameters as for `migrate`.
+
+    Raises
+    ------
+    ToolError : what forbids a run
+    """
+    state = read_state(connection, folder)
+    refuse_findings(state.findings() + (state.seal_findings() if check_seal else []))
+    pending = state.pending_until(target)
+    for migration in pending:
+        check_statements(migration, migration.forward)
+    return state, pending
 
 
 def rollback(

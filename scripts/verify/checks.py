@@ -23,6 +23,10 @@ class Check(NamedTuple):
     name: str
     findings: Sequence[Finding]
 
+    def as_dict(self) -> dict[str, object]:
+        """Return the check as the JSON object that scripts/README.md documents."""
+        return {"check": self.name, "ok": not self.findings}
+
 
 def verify(
     connection: psycopg.Connection,

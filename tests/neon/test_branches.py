@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ def test_a_branch_of_another_parent_has_its_data(api: NeonApi, ask: Ask) -> None
         connection.execute("table only_there")
 
 
-def test_urls_lead_to_the_branch_and_only_the_file_has_the_password(
+def test_urls_lead_to_the_branch_and_the_file_alone_has_the_password(
     api: NeonApi, ask: Ask, tmp_path: Path
 ) -> None:
     ask("branch", "create", "pr-7")
@@ -55,15 +55,14 @@ def test_urls_lead_to_the_branch_and_only_the_file_has_the_password(
     assert api.project.address("pr-7").database in direct["url"]
     assert parse_address(pooled, "x").is_pooled
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    lines = dict(line.split("=", 1) for line in file.read_text().splitlines())
-    assert list(lines) == ["DATABASE_URL", "MIGRATION_DATABASE_URL"]
-    assert parse_address(lines["DATABASE_URL"], "x").is_pooled
-    assert api.project.password in lines["DATABASE_URL"]
-    status = run("status", MIGRATION_DATABASE_URL=lines["MIGRATION_DATABASE_URL"])
+    variable, _, url = file.read_text().strip().partition("=")
+    assert variable == "MIGRATION_DATABASE_URL"
+    assert api.project.password in url
+    status = run("status", MIGRATION_DATABASE_URL=url)
     assert "2 pending" in status.stdout
     again = run("neon", "branch", "url", "pr-7", "--env", str(file), **api.environment)
     assert (again.returncode, "is there already" in again.stderr) == (1, True)
-    assert file.read_text().splitlines() == [f"{k}={v}" for k, v in lines.items()]
+    assert file.read_text().strip() == f"{variable}={url}"
 
 
 def test_a_branch_goes_and_is_gone(api: NeonApi, ask: Ask) -> None:
@@ -75,16 +74,19 @@ def test_a_branch_goes_and_is_gone(api: NeonApi, ask: Ask) -> None:
         assert connection.execute(query, [database]).fetchall() == []
 
 
-@pytest.mark.parametrize("what", ["default", "protected"])
-def test_the_default_and_protected_branches_stay(api: NeonApi, ask: Ask, what: str) -> None:
+@pytest.mark.parametrize("what", ["default", "protected", "without an end"])
+def test_branches_that_somebody_keeps_stay(api: NeonApi, ask: Ask, what: str) -> None:
     name = "main"
-    if what == "protected":
+    if what != "default":
         name = ask("branch", "create", "kept")["branch"]["name"]
-        api.project.branch(name).protected = True
-    for command in (["delete", name], ["create", name]):
-        (finding,) = ask("branch", *command)["findings"]
+        branch = api.project.branch(name)
+        branch.protected = what == "protected"
+        branch.expires_at = None
+    commands = ("create",) if what == "without an end" else ("create", "delete")
+    for command in commands:
+        (finding,) = ask("branch", command, name)["findings"]
         assert finding["code"] == "branch-protected"
-    assert api.project.branch(name)
+    assert api.project.branch(name).expires_at is None
 
 
 def test_prune_deletes_what_expired_and_what_is_closed_and_nothing_else(
@@ -104,8 +106,10 @@ def test_prune_deletes_what_expired_and_what_is_closed_and_nothing_else(
     assert 23 < hours_left(ends.isoformat()) <= 24
     second = ask("branch", "prune", "--open", "3", "--open", "30")
     assert sorted(second["deleted"]) == ["pr-2", "pr-4"]
+    third = ask("branch", "prune", "--open", "0")  # none is open
+    assert sorted(third["deleted"]) == ["pr-3", "pr-30"]
     left = {each.name for each in project.branches.values()}
-    assert left == {"main", "pr-3", "pr-30", "pr-5", "pr-x", "not-pr-9", "staging"}
+    assert left == {"main", "pr-5", "pr-x", "not-pr-9", "staging"}
 
 
 def test_prune_goes_on_after_a_branch_that_cannot_go(api: NeonApi, ask: Ask) -> None:
@@ -134,16 +138,18 @@ def add(api: NeonApi, branch: str) -> None:
 
 
 @pytest.mark.row("R28")
-@pytest.mark.parametrize("how", ["--lsn", "--at"])
+@pytest.mark.parametrize("how", ["--lsn", "--at", "--at elsewhere"])
 def test_a_branch_goes_back_and_what_it_was_stays(api: NeonApi, ask: Ask, how: str) -> None:
     ask("branch", "create", "pr-7")
     add(api, "pr-7")
     lsn = api.project.checkpoint("pr-7")
     api.project.advance(seconds=2)
-    moment = api.project.now().isoformat()
+    now = api.project.now()
     add(api, "pr-7")
-    when = {"--lsn": lsn, "--at": moment}[how]
-    done = ask("branch", "restore", "pr-7", how, when, "--keep-as", "mistake", "--yes")
+    elsewhere = now.astimezone(timezone(timedelta(hours=9)))
+    when = {"--lsn": lsn, "--at": now.isoformat(), "--at elsewhere": elsewhere.isoformat()}[how]
+    option = how.partition(" ")[0]
+    done = ask("branch", "restore", "pr-7", option, when, "--keep-as", "mistake", "--yes")
     assert done["ok"], done
     assert (rows(api, "pr-7"), rows(api, "mistake")) == (1, 2)
     assert done["kept_as"] == "mistake"
@@ -177,7 +183,7 @@ def test_a_schema_is_compared_with_its_parents(api: NeonApi, ask: Ask) -> None:
         ("branch url nowhere", 1, "the project has no branch nowhere"),
         ("branch restore nowhere --source main --yes", 1, "the project has no branch nowhere"),
         ("branch create pr-1 --parent nowhere", 1, "the project has no branch nowhere"),
-        ("branch create pr-1 --hours 721", 2, "--hours"),
+        ("branch create pr-1 --hours 720", 2, "--hours"),
         ("branch diff main", 2, "main has no parent"),
         ("branch restore main --yes", 2, "one of --lsn, --at and --source"),
         ("branch restore main --lsn 0/1 --source main --yes", 2, "one of --lsn, --at and --source"),
@@ -210,6 +216,8 @@ def test_wrong_use_is_told_in_one_line(
         ({"NEON_PROJECT_ID": "../x"}, "NEON_PROJECT_ID is no project's id"),
         ({"NEON_API_URL": "http://example.com"}, "NEON_API_URL is not https://"),
         ({"NEON_API_URL": "http://localhost.example.com"}, "NEON_API_URL is not https://"),
+        ({"NEON_API_URL": "http://[::1"}, "NEON_API_URL is not https://"),
+        ({"NEON_API_URL": f"https://u:{SECRET}@example.com"}, "NEON_API_URL is not https://"),
     ],
 )
 def test_settings_that_are_missing_or_wrong_are_named(

@@ -117,20 +117,66 @@ def test_a_compute_that_sleeps_wakes_up(pull_request: PullRequest) -> None:
     assert pull_request.check()["findings"] == []
 
 
-def test_a_branch_whose_making_got_no_answer_is_found(pull_request: PullRequest) -> None:
-    pull_request.api.fail("drop", "POST", "/branches", after=True)
-    event = pull_request.check()
-    assert event["findings"] == []
-    posts = [each for each in pull_request.api.requests if each.method == "POST"]
-    assert [each.status for each in posts] == ["drop"]
-
-
-def test_a_branch_that_was_not_made_is_a_clear_failure(pull_request: PullRequest) -> None:
-    pull_request.api.fail("drop", "POST", "/branches")
+def test_a_branch_whose_making_failed_is_made_anew(pull_request: PullRequest) -> None:
+    pull_request.api.project.outcomes = ["failed"]
     (finding,) = pull_request.check()["findings"]
-    assert finding["code"] == "neon-unreachable"
-    assert "POST /branches" in finding["message"]
+    assert finding["code"] == "neon-operation"
+    stuck = pull_request.api.project.branch("pr-7")
+    assert stuck.state == "init"
     assert pull_request.check()["findings"] == []
+    assert pull_request.api.project.branch("pr-7").id != stuck.id
+
+
+def test_a_pull_request_into_another_branch_gets_its_data(pull_request: PullRequest) -> None:
+    pull_request.run("branch", "create", "staging")
+    pull_request.api.project.branch("staging").expires_at = None
+    with psycopg.connect(**pull_request.api.project.address("staging").parameters) as connection:
+        connection.execute("create table only_there (id bigint primary key)")
+    for _ in ("made", "reused"):
+        event = pull_request.check(7, "--parent", "staging")
+        assert "only_there" in str(event["findings"])
+
+
+def test_rows_of_production_are_on_no_page(pull_request: PullRequest) -> None:
+    with psycopg.connect(**pull_request.api.project.address("main").parameters) as connection:
+        connection.execute("insert into orders (shop_id, note) values (1, 'alice'), (2, 'alice')")
+    pull_request.change("create unique index orders_note_idx on orders (note);\n")
+    done = pull_request.run("check", "--pr", "7", "--report", "page.md")
+    assert done.returncode == 1
+    assert "could not create unique index" in done.stderr
+    assert "detail: left out here, for it may quote a row" in done.stderr
+    page, document = pull_request.page, pull_request.page.with_suffix(".json")
+    assert "could not create unique index" in page.read_text()
+    for text in (done.stdout, done.stderr, page.read_text(), document.read_text()):
+        assert "alice" not in text
+
+
+def test_a_statement_that_reads_too_much_afterwards_is_a_finding(pull_request: PullRequest) -> None:
+    sent = pull_request.folder / "db" / "sent.sql"
+    sent.write_text(sent.read_text().replace("order by id desc", "order by note"))
+    (finding,) = pull_request.check()["findings"]
+    assert (finding["code"], finding["object"]) == ("plan", "newest orders")
+
+
+def test_what_fails_after_the_check_does_not_hide_what_it_found(
+    pull_request: PullRequest, tmp_path: Path
+) -> None:
+    pull_request.change("select 1/0;\n")
+    pull_request.api.fail(500, "DELETE")
+    folder = str(tmp_path)
+    event = pull_request.check(7, "--delete", GITHUB_STEP_SUMMARY=folder)
+    assert [finding["code"] for finding in event["findings"]] == ["sql", "file"]
+    assert pull_request.api.project.branch("pr-7").expires_at
+    event = pull_request.check(7, "--delete")
+    assert [finding["code"] for finding in event["findings"]] == ["sql", "neon-api"]
+
+
+def test_an_unsealed_file_is_refused_before_anything_runs(pull_request: PullRequest) -> None:
+    path = pull_request.folder / "db/changes/0002.create-items.sql"
+    path.write_text(f"{ADD_ITEMS}-- later\n")
+    (finding,) = pull_request.check()["findings"]
+    assert finding["code"] == "seal"
+    assert pull_request.tables("pr-7") == {"orders"}
 
 
 def test_the_default_branch_is_never_checked(pull_request: PullRequest) -> None:

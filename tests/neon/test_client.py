@@ -12,12 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from scripts.database import connect
+from scripts.database import connect, with_tls
 from scripts.errors import Finding, ToolError
 from scripts.neon.api import LEAST, TRIES
 from scripts.neon.client import Branch, Client
@@ -258,15 +259,42 @@ def test_a_name_is_found_among_those_that_hold_it(neon: NeonApi) -> None:
         assert api.find(found.id) is None
 
 
+def test_an_address_elsewhere_is_reached_with_its_certificate_verified(neon: NeonApi) -> None:
+    uri = (
+        "postgresql://o:p@ep-x.eu.aws.neon.tech/neondb?sslmode=require"  # pragma: allowlist secret
+    )
+    with client(neon) as api:
+        branch = create(api, "pr-1")
+        neon.fail(200, path_end="/connection_uri", answer={"uri": uri})
+        parameters = with_tls(api.address(branch)).parameters
+    assert parameters["sslmode"] == "verify-full"
+    assert parameters["channel_binding"] == "require"
+    assert Path(parameters["sslrootcert"]).is_file()
+
+
+def test_only_what_is_asked_of_neon_takes_time(neon: NeonApi) -> None:
+    with client(neon, timeout=3) as api:
+        branch = create(api, "pr-1")
+        time.sleep(3)  # as a person thinks, or a migration runs
+        assert api.delete(branch)
+
+
 def test_an_operation_is_waited_for(neon: NeonApi) -> None:
     told: list[tuple[str, str]] = []
     neon.project.seconds = 0.7
     with client(neon, told=lambda *what: told.append(what)) as api:
         address = api.address(create(api, "pr-1"))
         connect(address, purpose="test").close()
+        branch = api.find("pr-1")
+        assert branch
+        database = neon.project.branch("pr-1").database
+        assert api.delete(branch)
     assert told[0] == ("create_branch", "scheduling")
-    assert told[-1] == ("start_compute", "finished")
+    assert told[-1] == ("delete_timeline", "finished")
     assert len(told) == len(set(told))
+    with connect(neon.project.address("main"), purpose="test") as connection:
+        query = "select from pg_database where datname = %s"
+        assert connection.execute(query, [database]).rowcount == 0
 
 
 @pytest.mark.parametrize("outcome", ["failed", "error", "cancelled"])

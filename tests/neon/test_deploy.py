@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import shlex
+import signal
 import subprocess
 from typing import Any
 
@@ -14,6 +15,7 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
+from scripts.runner.lock import KEY
 from tests.support.neon.fixtures import ADD_ITEMS, PullRequest
 
 pytestmark = pytest.mark.row("R27", "R28")
@@ -42,7 +44,7 @@ def test_a_restore_point_stands_before_the_first_change(pull_request: PullReques
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert document["applied"] == ["0002.create-items"]
-    assert all(check["ok"] for check in document["checks"])
+    assert [check["ok"] for check in document["checks"]] == [True] * 5
     assert pull_request.tables("main") == {"orders", "items"}
     point, applied = history(pull_request)[len(before) :]
     assert (point["operation"], point["migration_id"]) == ("restore-point", "0001.create-orders")
@@ -69,6 +71,8 @@ def test_the_printed_way_back_leads_back(pull_request: PullRequest) -> None:
     assert "db/changes/0003.break-things.sql:2: column 1: division by zero" in done.stderr
     assert pull_request.tables("main") == {"orders", "items"}
     (command,) = re.findall(r"go back: python -m scripts neon (.*)", done.stderr)
+    assert f"the way back: python -m scripts neon {command}" in done.stdout  # before the first file
+    assert done.stdout.index("the way back") < done.stdout.index("applied 0002")
     back = pull_request.run(*shlex.split(command), "--yes", "--keep-as", "mistake")
     assert back.returncode == 0, back.stderr
     assert pull_request.tables("main") == {"orders"}
@@ -96,6 +100,37 @@ def test_what_is_refused_before_the_restore_point_changes_nothing(
     document = json.loads(pull_request.run("deploy", "--yes", "--json").stdout)
     assert {finding["code"] for finding in document["findings"]} == {"edited", "seal"}
     assert history(pull_request) == before
+    assert pull_request.tables("main") == {"orders"}
+
+
+def test_a_run_that_holds_the_lock_is_waited_for_as_long_as_said(pull_request: PullRequest) -> None:
+    before = history(pull_request)
+    with psycopg.connect(**pull_request.api.project.address("main").parameters) as other:
+        other.execute("select pg_advisory_lock(%s)", [KEY])
+        done = pull_request.run("deploy", "--yes", "--lock-wait", "0.2", "--json")
+    (finding,) = json.loads(done.stdout)["findings"]
+    assert finding["code"] == "locked"
+    assert history(pull_request) == before
+
+
+def test_ctrl_c_after_the_restore_point_tells_the_way_back(pull_request: PullRequest) -> None:
+    pull_request.change(f"{ADD_ITEMS}select pg_sleep(60);\n")
+    with subprocess.Popen(
+        pull_request.command("deploy", "--yes"),
+        cwd=pull_request.folder,
+        env={**os.environ, **pull_request.api.environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout
+        for line in process.stdout:
+            if line.startswith("the way back"):
+                break
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert re.search(r"interrupted[\s\S]*go back: python -m scripts neon branch restore", errors)
     assert pull_request.tables("main") == {"orders"}
 
 
@@ -133,7 +168,7 @@ def test_a_person_is_asked(pull_request: PullRequest, answer: str, status: int) 
     os.close(ours)
     assert process.returncode == status, errors
     assert QUESTION in errors
-    assert output.index("create table items") >= 0
+    assert "create table items" in output
     assert ("items" in pull_request.tables("main")) is (answer == "y")
     if answer == "y":
         assert re.search(r"the way back: python -m scripts neon branch restore main --lsn", output)
