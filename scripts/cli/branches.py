@@ -28,7 +28,7 @@ def named_well(name: str | None) -> str | None:
 
 
 NameArgument = Annotated[
-    str, typer.Argument(help="The branch's name.", show_default=False, callback=named_well)
+    str, typer.Argument(metavar="NAME", help="The branch's name.", callback=named_well)
 ]
 ParentOption = Annotated[
     str | None,

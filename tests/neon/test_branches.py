@@ -14,6 +14,7 @@ import pytest
 from scripts.address import parse_address
 from tests.support.commands import run, run_here
 from tests.support.neon.api import NeonApi
+from tests.support.neon.requests import create_branch
 
 pytestmark = pytest.mark.row("R27")
 
@@ -192,6 +193,10 @@ def test_a_schema_is_compared_with_its_parents(api: NeonApi, ask: Ask) -> None:
         ("branch restore main --at 2026-01-01T00:00:00 --yes", 2, "has no time zone"),
         ("branch restore main --lsn 0/1", 2, "nobody is there to ask"),
         ("branch prune --open x", 2, "--open"),
+        ("branch prune --open -1", 2, "--open"),
+        ("branch list --timeout nan", 2, "is no number"),
+        ("branch restore main --at 0001-01-01T00:00:00+14:00 --yes", 2, "--at is like 2026-"),
+        ("deploy --lock-wait nan", 2, "is no number"),
         ("check", 2, "--pr"),
         ("check --pr 0", 2, "--pr"),
         ("deploy --branch nowhere", 1, "the project has no branch nowhere"),
@@ -207,6 +212,25 @@ def test_wrong_use_is_told_in_one_line(
     assert [each for each in api.requests if each.method != "GET"] == []
 
 
+@pytest.mark.parametrize("name", ["", "a\nb", "\x1b[31m", "\udcff", "x" * 257])
+def test_what_can_be_no_name_is_refused(api: NeonApi, name: str) -> None:
+    for arguments in (
+        *(("branch", "create", name), ("branch", "create", "x", "--parent", name)),
+        *(("deploy", "--branch", name), ("branch", "restore", "x", "--source", name)),
+    ):
+        done = run_here("neon", *arguments, **api.environment)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "a branch's name has 1 to 256 characters" in done.stderr
+    assert api.requests == []
+
+
+def test_a_name_from_elsewhere_forges_no_line(api: NeonApi) -> None:
+    create_branch(api.project, {}, {"branch": {"name": "evil\x1b[31m\nmain"}})
+    done = run_here("neon", "branch", "list", **api.environment)
+    assert "\x1b" not in done.stdout
+    assert len(done.stdout.splitlines()) == 3
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
@@ -217,6 +241,7 @@ def test_wrong_use_is_told_in_one_line(
         ({"NEON_API_URL": "http://example.com"}, "NEON_API_URL is not https://"),
         ({"NEON_API_URL": "http://localhost.example.com"}, "NEON_API_URL is not https://"),
         ({"NEON_API_URL": "http://[::1"}, "NEON_API_URL is not https://"),
+        ({"NEON_API_URL": "http://localhost:99999"}, "NEON_API_URL is not https://"),
         ({"NEON_API_URL": f"https://u:{SECRET}@example.com"}, "NEON_API_URL is not https://"),
     ],
 )

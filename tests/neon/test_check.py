@@ -179,6 +179,20 @@ def test_an_unsealed_file_is_refused_before_anything_runs(pull_request: PullRequ
     assert pull_request.tables("pr-7") == {"orders"}
 
 
+def test_a_check_that_fails_early_leaves_no_page_of_before(pull_request: PullRequest) -> None:
+    pull_request.page.write_text("nothing wrong")
+    pull_request.page.with_suffix(".json").write_text("{}")
+    pull_request.api.fail(403, "POST", "/branches")
+    event = pull_request.check()
+    assert [finding["code"] for finding in event["findings"]] == ["neon-api"]
+    assert event["branch"] is None
+    page = pull_request.page.read_text()
+    assert "Not reviewed, 1 finding" in page
+    assert "pr-7, which is not there" in page
+    document = json.loads(pull_request.page.with_suffix(".json").read_text())
+    assert document["findings"] == event["findings"]
+
+
 def test_the_default_branch_is_never_checked(pull_request: PullRequest) -> None:
     pull_request.api.project.main.name = "pr-7"
     (finding,) = pull_request.check()["findings"]

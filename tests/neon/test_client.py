@@ -265,7 +265,7 @@ def test_an_address_elsewhere_is_reached_with_its_certificate_verified(neon: Neo
     )
     with client(neon) as api:
         branch = create(api, "pr-1")
-        neon.fail(200, path_end="/connection_uri", answer={"uri": uri})
+        neon.fail(200, "GET", "/connection_uri", answer={"uri": uri})
         parameters = with_tls(api.address(branch)).parameters
     assert parameters["sslmode"] == "verify-full"
     assert parameters["channel_binding"] == "require"

@@ -134,6 +134,21 @@ def test_ctrl_c_after_the_restore_point_tells_the_way_back(pull_request: PullReq
     assert pull_request.tables("main") == {"orders"}
 
 
+def test_a_reader_that_goes_away_stops_nothing(pull_request: PullRequest) -> None:
+    command = shlex.join(pull_request.command("deploy", "--yes"))
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", f"{command} | head -1"],
+        cwd=pull_request.folder,
+        env={**os.environ, **pull_request.api.environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert pull_request.tables("main") == {"orders", "items"}
+
+
 def test_up_to_one_migration_only_that_is_applied(pull_request: PullRequest) -> None:
     add_broken(pull_request)
     document = json.loads(pull_request.run("deploy", "--to", "0002", "--yes", "--json").stdout)

@@ -199,6 +199,9 @@ BAD: dict[str, Callable[[Path], object]] = {
     "is of version 2": lambda file: describe(file, v=2),
 }
 
+# Where a description is none in another way.
+MALFORMED = ({"v": None}, {"bytes": "x"}, {"tables": None}, {"tables": [{"x": 1}]})
+
 
 @pytest.mark.parametrize("what", BAD)
 def test_a_backup_that_is_not_whole_is_refused(scratch: Address, small: Path, what: str) -> None:
@@ -207,6 +210,27 @@ def test_a_backup_that_is_not_whole_is_refused(scratch: Address, small: Path, wh
     assert code == "bad-backup"
     assert what in message
     assert rows(scratch) == {}
+
+
+@pytest.mark.parametrize("fields", MALFORMED, ids=str)
+def test_a_malformed_description_is_refused_before_anything_is_loaded(
+    scratch: Address, small: Path, fields: dict[str, Any]
+) -> None:
+    describe(small, **fields)
+    assert [code for code, _ in codes(scratch, small)] == ["bad-backup"]
+    assert rows(scratch) == {}
+
+
+def test_a_restore_takes_what_its_statements_answer(scratch: Address, tmp_path: Path) -> None:
+    # Each sequence is set by a select, whose row comes back: more than a pipe holds.
+    make = "execute format('create sequence s%s', n)"
+    execute(scratch, f"do $$ begin for n in 1..2400 loop {make}; end loop; end $$")
+    backup(scratch, tmp_path / "f", progress=quiet)
+    execute(scratch, "drop schema public cascade; create schema public")
+    assert bring_back(scratch, tmp_path / "f") == []
+    with connect(scratch, purpose="test") as connection:
+        found = connection.execute("select count(*) from pg_sequences").fetchone()
+    assert found == (2400,)
 
 
 @pytest.mark.parametrize(

@@ -149,10 +149,12 @@ def test_what_a_run_killed_between_the_two_names_has_left_is_replaced(
 ) -> None:
     for name in ("f.partial", "f.json.partial"):
         (tmp_path / name).write_text("left")
+        (tmp_path / name).chmod(0o666)
     (tmp_path / "f.json").hardlink_to(tmp_path / "f.json.partial")
     backup(scratch, tmp_path / "f", progress=lambda *_: None)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["f", "f.json"]
     assert is_whole(tmp_path / "f")
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
 
 
 def test_a_file_that_appears_meanwhile_is_not_overwritten(big: Address, tmp_path: Path) -> None:

@@ -259,6 +259,8 @@ def test_where_nothing_is_pending_the_page_says_so(migrated: Address, tmp_path: 
         ("missing/review.md", "is in no folder that is there"),
         ("folder", "cannot be written: a folder has its name"),
         ("taken.md", "cannot be written: a folder has its name"),
+        ("link.md", "is no ordinary file"),
+        ("linked.md", "is no ordinary file"),
         ("/dev/null", "is no ordinary file"),
     ],
 )
@@ -266,6 +268,8 @@ def test_a_file_that_cannot_be_the_page_is_refused_before_any_work(
     tmp_path: Path, name: str, message: str
 ) -> None:
     (tmp_path / "folder").mkdir()
+    for link in ("link.md", "linked.json"):
+        (tmp_path / link).symlink_to(tmp_path / "elsewhere")
     (tmp_path / "taken.json").mkdir()
     unreachable = "postgresql://x@127.0.0.1:1/x"
     done = run_here("plan", "--report", str(tmp_path / name), MIGRATION_DATABASE_URL=unreachable)

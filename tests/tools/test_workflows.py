@@ -163,7 +163,7 @@ def test_branches_of_open_pull_requests_are_named(runner: Runner, count: int) ->
     runner.write(pulls=pulls)
     done = runner.run(PRUNE)
     assert (done.returncode, done.stderr) == (0, "")
-    opened = [word for n in numbers for word in ("--open", str(n))]
+    opened = [word for n in (0, *numbers) for word in ("--open", str(n))]
     assert runner.called == [["-m", "scripts", "neon", "branch", "prune", *opened]]
     assert not (runner.folder / "pwned").exists()
 

@@ -124,19 +124,21 @@ def restore_branch(project: Project, query: dict[str, str], body: Body, id: str)
         raise Refusal(400, "a branch that expires cannot be a parent")
     name = project.free(keep) if keep else None
     project.unlocked(branch, source)
-    parent = source
+    parent: Branch | None = source
     if name:
         kept = project.new(name, branch.parent_id)
         kept.state, kept.history = "ready", branch.history
         for child in project.children(branch):
             child.parent_id = kept.id
         project.databases.rename(branch.database, kept.database)
-        parent = kept if branch is source else source
+        # A root that is restored from its own past stays one, beside what it was.
+        parent = (kept if branch.parent_id else None) if branch is source else source
     else:
         project.databases.drop(branch.database)
     branch.history = past or list(source.history)
     project.databases.copy(past[-1][2] if past else source.database, branch.database)
-    branch.parent_id, branch.state, branch.updated_at = parent.id, "resetting", project.now()
+    branch.parent_id = parent.id if parent else None
+    branch.state, branch.updated_at = "resetting", project.now()
     branch.parent_lsn = project.databases.lsn()
     if branch.expires_at:
         project.set_expiry(branch, project.now() + branch.lifetime)
