@@ -1,4 +1,4 @@
-"""neon check for long: 50 runs while everything goes wrong, and 20 pull requests at once."""
+"""neon check for long: many runs while everything goes wrong, and 20 pull requests at once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.neon.fixtures import ADD_ITEMS, PullRequest
 
 pytestmark = [pytest.mark.soak, pytest.mark.row("R27")]
 
-ROUNDS = 50
+ROUNDS = int(os.environ.get("SOAK", "20")) * 5 // 2
 PULL_REQUESTS = 20
 
 # What may go wrong with a request, each as often as it stands here.
@@ -84,8 +84,8 @@ def test_whatever_goes_wrong_the_report_is_right_or_the_failure_clear(
     assert pull_request.tables("main") == {"orders"}
     record_property("score", f"neon check with faults: {dict(seen)}")
     assert seen["right"] >= ROUNDS / 5
-    assert seen["killed"] >= 3
-    assert sum(seen.values()) - seen["right"] - seen["killed"] >= 3
+    assert seen["killed"] >= 2
+    assert sum(seen.values()) - seen["right"] - seen["killed"] >= 2
 
 
 def judge(pull_request: PullRequest, number: int, status: int, output: str, errors: str) -> str:
