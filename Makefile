@@ -36,7 +36,7 @@ reset: $(STAMP)  ## Empty the local database and migrate it again
 clean: $(STAMP)  ## Stop the local server and remove its data
 	@$(RUN) clean
 
-test: $(STAMP)  ## Run the tests (about 4 minutes); lists what it skipped and why
+test: $(STAMP)  ## Run the tests (about 5 minutes); lists what it skipped and why
 	@$(PYTEST) -m "not soak" -n 2 --dist loadscope
 
 soak: $(STAMP)  ## Run the long tests; SOAK=N sets the counts
