@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,8 @@ def _write(connection: psycopg.Connection, table: Table, folder: Path) -> dict[s
     name = file_name(table.bare)
     digest, size = hashlib.sha256(), 0
     query = f"copy (select * from only {table.name}) to stdout (format csv, header)"
-    with (folder / name).open("xb") as file, connection.cursor() as cursor:
+    descriptor = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file, connection.cursor() as cursor:
         with cursor.copy(query.encode()) as copy:
             for chunk in copy:
                 file.write(chunk)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
 from datetime import timedelta
 from pathlib import Path
 
@@ -202,14 +200,7 @@ def test_the_default_branch_is_never_checked(pull_request: PullRequest) -> None:
 
 def test_ctrl_c_ends_it_and_the_next_run_goes_on(pull_request: PullRequest) -> None:
     pull_request.api.project.seconds = 30
-    with subprocess.Popen(
-        pull_request.command("check", "--pr", "7", "--report", "page.md"),
-        cwd=pull_request.folder,
-        env={**os.environ, **pull_request.api.environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
+    with pull_request.start("check", "--pr", "7", "--report", "page.md") as process:
         assert process.stderr
         assert "create_branch" in process.stderr.readline()
         process.send_signal(signal.SIGINT)

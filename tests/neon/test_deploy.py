@@ -115,14 +115,7 @@ def test_a_run_that_holds_the_lock_is_waited_for_as_long_as_said(pull_request: P
 
 def test_ctrl_c_after_the_restore_point_tells_the_way_back(pull_request: PullRequest) -> None:
     pull_request.change(f"{ADD_ITEMS}select pg_sleep(60);\n")
-    with subprocess.Popen(
-        pull_request.command("deploy", "--yes"),
-        cwd=pull_request.folder,
-        env={**os.environ, **pull_request.api.environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
+    with pull_request.start("deploy", "--yes") as process:
         assert process.stdout
         for line in process.stdout:
             if line.startswith("the way back"):
@@ -168,15 +161,7 @@ def test_without_anybody_to_ask_nothing_happens(pull_request: PullRequest) -> No
 @pytest.mark.parametrize(("answer", "status"), [("n", 1), ("y", 0)])
 def test_a_person_is_asked(pull_request: PullRequest, answer: str, status: int) -> None:
     ours, theirs = pty.openpty()
-    with subprocess.Popen(
-        pull_request.command("deploy"),
-        cwd=pull_request.folder,
-        env={**os.environ, **pull_request.api.environment},
-        stdin=theirs,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
+    with pull_request.start("deploy", stdin=theirs) as process:
         os.close(theirs)
         os.write(ours, f"{answer}\n".encode())
         output, errors = process.communicate(timeout=60)

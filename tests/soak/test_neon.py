@@ -58,14 +58,7 @@ def test_whatever_goes_wrong_the_report_is_right_or_the_failure_clear(
         pull_request.page.unlink(missing_ok=True)
         patience = chance.uniform(0.5, 5) if chance.random() < 0.3 else 60
         arguments = ("--pr", str(number), "--report", "page.md", "--json", "--timeout", "30")
-        with subprocess.Popen(
-            pull_request.command("check", *arguments),
-            cwd=pull_request.folder,
-            env={**os.environ, **pull_request.api.environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as process:
+        with pull_request.start("check", *arguments) as process:
             try:
                 output, errors = process.communicate(timeout=patience)
             except subprocess.TimeoutExpired:
@@ -124,14 +117,7 @@ def test_twenty_pull_requests_are_checked_at_once(
     pull_request.api.project.seconds = 0.3
     started = time.monotonic()
     running = [
-        subprocess.Popen(
-            checkout.command("check", "--pr", str(number), "--report", "page.md", "--json"),
-            cwd=checkout.folder,
-            env={**os.environ, **pull_request.api.environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        checkout.start("check", "--pr", str(number), "--report", "page.md", "--json")
         for number, checkout in enumerate(checkouts, 1)
     ]
     for process in running:

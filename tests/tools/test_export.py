@@ -76,6 +76,7 @@ def test_each_table_is_a_file_and_the_manifest_proves_it(migrated: Address, tmp_
     assert [row["name"] for row in read(folder / "user.csv")] == ['Ü "x", y']
     assert [row["title"] for row in read(folder / "tasks.csv")] == ["two\nlines"]
     assert folder.stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in folder.glob("*.csv")} == {0o600}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
 
 
