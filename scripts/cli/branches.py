@@ -13,7 +13,7 @@ import typer
 
 from scripts.errors import refuse
 from scripts.neon.branches import HOURS, ensure, named, prune, refuse_kept
-from scripts.neon.client import TIMEOUT, Branch, Client
+from scripts.neon.client import TIMEOUT, Client
 from scripts.neon.settings import neon_settings
 from scripts.output import JsonOption, Output, command, finite
 
@@ -78,7 +78,7 @@ def create(
     """Make a branch with a compute, which expires; one that is there is reused."""
     with command("neon branch create", json=json) as out, client(out, timeout) as neon:
         made, reused = ensure(neon, name, parent=parent, hours=hours)
-        out.say(f"{made.name} {'reused' if reused else 'made'}, {ending(made)}")
+        out.say(f"{made.name} {'reused' if reused else 'made'}, {made.ends}")
         out.say(f"next: python -m scripts neon branch url {quote(made.name)} --env branch.env")
         out.finish(branch=made.as_dict(), reused=reused)
 
@@ -123,7 +123,7 @@ def list_(timeout: TimeoutOption = TIMEOUT, json: JsonOption = False) -> None:
                 names.get(each.parent_id or "", ""),
                 each.state,
                 f"{each.created_at:%Y-%m-%d %H:%M}",
-                ending(each),
+                each.ends,
             )
             for each in found
         ]
@@ -233,10 +233,3 @@ def parsed(lsn: str | None, at: str | None, source: str | None) -> datetime | No
         return moment.astimezone(UTC)
     except (ValueError, OverflowError):
         raise refuse("usage", f"--at is like 2026-02-26T12:00:00Z, not {at!r}", status=2) from None
-
-
-def ending(found: Branch) -> str:
-    """Return when a branch ends, in words."""
-    if found.expires_at is None:
-        return "does not expire"
-    return f"expires {found.expires_at:%Y-%m-%d %H:%M} UTC"

@@ -116,9 +116,7 @@ def deploy(
         tell(done.checks, out)
         out.finish(
             branch=done.branch.as_dict(),
-            restore_point=dict(zip(("at", "lsn"), done.restore_point, strict=True))
-            if done.restore_point
-            else None,
+            restore_point=done.restore_point,
             applied=done.applied,
             checks=[check.as_dict() for check in done.checks],
         )

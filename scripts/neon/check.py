@@ -95,7 +95,9 @@ def check(
         done.review,
         title=f"Pull request {number}",
         facts={
-            "branch": done.branch.told if done.branch else f"{name}, which is not there",
+            "branch": f"{name}, which is not there"
+            if done.branch is None
+            else f"{name} ({done.branch.id}), {done.branch.ends}",
             "applied": ", ".join(done.applied) or "nothing",
             "took": f"{monotonic() - started:.0f} s",
         },

@@ -51,10 +51,11 @@ class Branch:
     state: str
 
     @property
-    def told(self) -> str:
-        """The branch and its end, in words."""
-        ends = f"expires {self.expires_at:%Y-%m-%d %H:%M} UTC" if self.expires_at else "no end"
-        return f"{self.name} ({self.id}), {ends}"
+    def ends(self) -> str:
+        """When it ends, in words."""
+        if self.expires_at is None:
+            return "does not expire"
+        return f"expires {self.expires_at:%Y-%m-%d %H:%M} UTC"
 
     def as_dict(self) -> dict[str, Any]:
         """Return the branch as the JSON object that scripts/README.md documents."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from shlex import quote
 
 from scripts.database import WAKE, connect
@@ -28,13 +27,13 @@ class Deployed:
     Parameters
     ----------
     branch : where
-    restore_point : time and LSN before the first change; None where nothing was pending
+    restore_point : time `at` and `lsn` before the first change; None where nothing was pending
     applied : the ids that were applied
     checks : of `verify`; none where files stay pending
     """
 
     branch: Branch
-    restore_point: tuple[datetime, str] | None = None
+    restore_point: dict[str, object] | None = None
     applied: list[str] = field(default_factory=list)
     checks: Sequence[Check] = ()
 
@@ -73,8 +72,7 @@ def deploy(
 
     def note(event: str, **fields: object) -> None:
         if event == "restore-point":
-            # The events' fields are of many types; these are what the ledger returns.
-            done.restore_point = fields["at"], fields["lsn"]  # type: ignore[assignment]
+            done.restore_point = {"at": fields["at"], "lsn": fields["lsn"]}
             fields["back"] = restore_command(done.branch, str(fields["lsn"]))
         emit(event, **fields)
 
@@ -110,7 +108,7 @@ def restore_command(branch: Branch, lsn: str) -> str:
 
 def _way_back(done: Deployed) -> Finding:
     assert done.restore_point
-    at, lsn = done.restore_point
+    at, lsn = done.restore_point["at"], str(done.restore_point["lsn"])
     return Finding(
         "deploy-failed",
         f"{done.branch.name} was as before at {at:%Y-%m-%d %H:%M:%S} UTC; what others wrote since "

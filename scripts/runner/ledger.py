@@ -13,9 +13,11 @@ from scripts import TOOL_VERSION
 from scripts.runner.files import Migration, Script
 from scripts.runner.origin import read_origin
 
+OPERATIONS = "check (operation in ('apply', 'rollback', 'restore-point'))"
+
 # `lsn` is where the next record of the WAL goes: all that is committed by then comes before it, and
 # nothing else does.
-HISTORY = """
+HISTORY = f"""
 create table if not exists public.migration_history (
     id bigint generated always as identity,
     migration_id text not null,
@@ -33,8 +35,7 @@ create table if not exists public.migration_history (
     server_version text not null default current_setting('server_version'),
     lsn pg_lsn default pg_current_wal_insert_lsn(),
     constraint migration_history_pkey primary key (id),
-    constraint migration_history_operation_check
-        check (operation in ('apply', 'rollback', 'restore-point'))
+    constraint migration_history_operation_check {OPERATIONS}
 );
 """
 
@@ -44,12 +45,11 @@ revoke update, delete, truncate on public.migration_history from current_user;
 """
 
 # Of a table that was made before there were restore points; older entries have no LSN.
-UPGRADE = """
+UPGRADE = f"""
 alter table public.migration_history add column lsn pg_lsn;
 alter table public.migration_history alter column lsn set default pg_current_wal_insert_lsn();
 alter table public.migration_history drop constraint migration_history_operation_check;
-alter table public.migration_history add constraint migration_history_operation_check
-    check (operation in ('apply', 'rollback', 'restore-point'));
+alter table public.migration_history add constraint migration_history_operation_check {OPERATIONS};
 """
 
 # An apply that yoyo itself made after a rollback of ours has no checksum of ours.
